@@ -1,0 +1,223 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host must be to run the backend: reading it from the kernel, and judging it.
+
+The readers ask the kernel (``/proc``) and the resolver and change nothing. `problems` is a pure function
+of what they returned.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import Iterable
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
+_LISTENING = {"tcp": "0A", "udp": "07"}
+
+
+def os_release(text: str) -> dict[str, str]:
+    """Return the fields of /etc/os-release (freedesktop.org os-release) as a dictionary."""
+    fields = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            fields[name.strip()] = value.strip().strip("\"'")
+    return fields
+
+
+def sockets(protocol: str, text: str) -> list[tuple[str, int, str]]:
+    """Return (hex address, port, inode) of the listening sockets in a /proc/net/{tcp,udp}{,6} table.
+
+    `protocol` is ``tcp`` or ``udp``; the states are those of the kernel's include/net/tcp_states.h.
+    """
+    found = []
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTENING[protocol]:
+            address, _colon, port = fields[1].partition(":")
+            found.append((address, int(port, 16), fields[9]))
+    return found
+
+
+def listening(protocols: Iterable[str] = ("tcp", "udp")) -> dict[str, dict[int, set[str]]]:
+    """Return the inodes of listening sockets by protocol and port, both address families together."""
+    table: dict[str, dict[int, set[str]]] = {}
+    for protocol in protocols:
+        ports: dict[int, set[str]] = table.setdefault(protocol, {})
+        for path in (Path(f"/proc/net/{protocol}"), Path(f"/proc/net/{protocol}6")):
+            if path.exists():
+                for _address, port, inode in sockets(protocol, path.read_text(encoding="ascii")):
+                    ports.setdefault(port, set()).add(inode)
+    return table
+
+
+def holders(inodes: set[str]) -> dict[str, int]:
+    """Return the process id that holds each of the socket `inodes`; unreadable processes are passed over."""
+    found: dict[str, int] = {}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            links = [str(link.readlink()) for link in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        for link in links:
+            match = re.fullmatch(r"socket:\[(\d+)\]", link)
+            if match and match.group(1) in inodes:
+                found[match.group(1)] = int(process.name)
+    return found
+
+
+def parent(pid: int) -> int:
+    """Return the parent of process `pid`, 0 when it has none or is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def descends(pid: int, ancestors: set[int]) -> bool:
+    """Whether process `pid` is one of `ancestors` or a descendant of one."""
+    while pid > 0:
+        if pid in ancestors:
+            return True
+        pid = parent(pid)
+    return False
+
+
+def process_name(pid: int) -> str:
+    """Return the name of process `pid`, or ``process <pid>`` when it cannot be read."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return f"process {pid}"
+
+
+def foreign(wanted: dict[str, list[int]], ours: set[int]) -> dict[str, str]:
+    """Return ``{"tcp/443": "nginx"}`` for each wanted port that a process outside `ours` listens on.
+
+    `ours` holds the process ids of our containers' first processes.
+    """
+    table = listening(wanted)
+    taken = {}
+    for protocol, ports in wanted.items():
+        for port in ports:
+            inodes = table[protocol].get(port, set())
+            pids = holders(inodes) if inodes else {}
+            for inode in inodes:
+                pid = pids.get(inode, 0)
+                if pid == 0 or not descends(pid, ours):
+                    taken[f"{protocol}/{port}"] = process_name(pid) if pid else "an unknown process"
+    return taken
+
+
+def is_local(address: str) -> bool:
+    """Whether `address` (IPv4 or IPv6 text) belongs to this host: only then can a socket be bound to it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def default_address() -> str:
+    """Return the IPv4 address that packets to the outside leave with, or an empty string. Sends nothing."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))
+            return probe.getsockname()[0]
+    except OSError:
+        return ""
+
+
+def resolve(name: str) -> list[str]:
+    """Return the addresses of host `name` as this host resolves it, empty when it does not."""
+    try:
+        answers = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return []
+    return sorted({str(answer[4][0]) for answer in answers})
+
+
+def problems(facts: dict, wanted: dict) -> list[str]:
+    """Judge a host.
+
+    :param facts: ``architecture`` (as uname says), ``distribution`` and ``release`` (os-release ID and
+        VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
+        there answered), ``free_mb`` ({directory: MiB}), ``addresses`` ({name: [address]}), ``local`` ({address:
+        bool}), ``media_ip``, ``taken`` (as `foreign` returns it).
+    :param wanted: ``public_ip`` (empty: the host's own address is public), ``min_free_mb`` (MiB).
+    :returns: one sentence for each problem, none when the host is fit.
+    """
+    found = []
+    if not facts["root"]:
+        found.append(
+            "Ansible acts as an ordinary user on this host, expected root: set ansible_become: true for the group hpb."
+        )
+    if facts["architecture"] not in ARCHITECTURES:
+        found.append(
+            f"The processor is {facts['architecture']}, expected one of {', '.join(sorted(ARCHITECTURES))}: "
+            "there are no images of the signaling server for others. Use another host."
+        )
+    if facts["engine_error"]:
+        found.append(
+            f"A Docker engine is installed on this host, but does not answer: {facts['engine_error']}. "
+            "Start it (systemctl start docker) and run the same command again."
+        )
+    elif not facts["engine"] and (facts["distribution"], facts["release"]) not in DISTRIBUTIONS:
+        found.append(
+            f"No Docker engine is on this host and it can be installed by itself only on Debian 12 and 13 and Ubuntu "
+            f"22.04 and 24.04, not on {facts['distribution']} {facts['release']}: install Docker there first."
+        )
+    for directory, free in sorted(facts["free_mb"].items()):
+        if free < wanted["min_free_mb"]:
+            found.append(
+                f"{directory} has {free} MiB free, expected at least {wanted['min_free_mb']}: make room, or set "
+                "hpb_min_free_mb if you know that less is enough."
+            )
+    if not facts["media_ip"]:
+        found.append(
+            "This host has no IPv4 address towards the outside (no default route): set hpb_media_ip to the address "
+            "that clients reach."
+        )
+    elif not facts["local"].get(facts["media_ip"], False):
+        found.append(
+            f"hpb_media_ip is {facts['media_ip']}, expected an address of this host: behind NAT that is the private "
+            "one, and the public one goes into hpb_public_ip."
+        )
+    found.extend(_names(facts, wanted))
+    for port, holder in sorted(facts["taken"].items()):
+        found.append(
+            f"Port {port} is held by {holder}, which is not ours: stop it, or move it to another port, and run the "
+            "same command again."
+        )
+    return found
+
+
+def _names(facts: dict, wanted: dict) -> list[str]:
+    """Return the problems of the host's names."""
+    found = []
+    for name, addresses in sorted(facts["addresses"].items()):
+        public = wanted["public_ip"]
+        if not addresses:
+            found.append(
+                f"The name {name} does not resolve on this host, expected its public address: add a DNS record "
+                f"(A{', ' + name + ' -> ' + (public or facts['media_ip']) if facts['media_ip'] else ''})."
+            )
+        elif public and public not in addresses and not any(facts["local"].get(address) for address in addresses):
+            found.append(
+                f"The name {name} resolves to {', '.join(addresses)}, expected {public} (hpb_public_ip): mend the DNS "
+                "record or the variable."
+            )
+        elif not public and not any(facts["local"].get(address) for address in addresses):
+            found.append(
+                f"The name {name} resolves to {', '.join(addresses)}, which is no address of this host: mend the DNS "
+                "record, or, when this host is behind NAT, set hpb_public_ip to that address."
+            )
+    return found

@@ -1,0 +1,159 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Send a container the signal on which its program reads its configuration again, once per change."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_reload
+short_description: Make the program in a container read its changed configuration
+version_added: 0.1.0
+description:
+  - Sends a signal to a running container when the digest of what it reloads differs from the digest that
+    is kept in O(marker), waits until the program has answered in its log, and only then keeps the new digest.
+  - A run that ends between writing the configuration and the answer is therefore completed by the next one.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Says whether a signal would be sent, sends none.
+  diff_mode:
+    support: none
+    description: A digest says nothing to a reader.
+  idempotent:
+    support: full
+    description: The same digest never sends a second signal.
+options:
+  container:
+    description: Name of the container.
+    type: str
+    required: true
+  signal:
+    description: Name of the signal, for example V(SIGHUP).
+    type: str
+    required: true
+  answer:
+    description: Regular expression of the line that the program logs when it has received the signal.
+    type: str
+    required: true
+  digest:
+    description: Digest of everything that the program reads when it gets the signal.
+    type: str
+    required: true
+  marker:
+    description: File on the host that keeps the digest which was answered last.
+    type: path
+    required: true
+  started:
+    description: The container was started in this run and has read everything, so that no signal is needed.
+    type: bool
+    default: false
+  force:
+    description: Send the signal although the digest is the kept one, because a file was put right on the disk.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds to wait for the answer.
+    type: int
+    default: 15
+"""
+
+EXAMPLES = r"""
+- name: Let the signaling server read its backends again
+  nextcloud_talk.hpb.container_reload:
+    container: signalling
+    signal: SIGHUP
+    answer: Received SIGHUP, reloading
+    digest: "{{ server_conf | hash('sha256') }}"
+    marker: /opt/nextcloud-talk-hpb/signalling/reloaded
+"""
+
+RETURN = r"""
+signalled:
+  description: Whether the signal was (or, in check mode, would be) sent.
+  type: bool
+  returned: success
+"""
+
+import os  # noqa: E402
+import re  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+
+def kept_digest(marker: str) -> str:
+    """Return the digest in the file `marker`, or an empty string when there is no such file."""
+    try:
+        return Path(marker).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def answered(module: AnsibleModule, container: str, since: float) -> bool:
+    """Whether the log of `container` holds the expected line since the POSIX time `since` (seconds)."""
+    argv = ["docker", "logs", "--since", f"{since:.9f}", container]
+    code, out, err = module.run_command(argv)
+    return code == 0 and re.search(module.params["answer"], out + err) is not None
+
+
+def send(module: AnsibleModule) -> None:
+    """Send the signal and wait for the answer; fails the module when either does not happen."""
+    container, signal = module.params["container"], module.params["signal"]
+    since = time.time()
+    code, _out, err = module.run_command(["docker", "kill", "--signal", signal, container])
+    if code != 0:
+        module.fail_json(
+            msg=f"Container {container} was expected to take {signal}, but Docker said: {err.strip()}. "
+            f"Look at 'docker ps -a' on this host, then run the same command again."
+        )
+    deadline = time.monotonic() + module.params["timeout"]
+    while not answered(module, container, since):
+        if time.monotonic() > deadline:
+            module.fail_json(
+                msg=f"Container {container} was expected to answer {signal} with a log line matching "
+                f"'{module.params['answer']}' within {module.params['timeout']} s and did not. "
+                f"Look at 'docker logs {container}' on this host, then run the same command again."
+            )
+        time.sleep(0.1)
+
+
+def keep(module: AnsibleModule) -> None:
+    """Keep the digest in the marker file, atomically."""
+    marker = module.params["marker"]
+    temporary = Path(f"{marker}.new")
+    temporary.write_text(module.params["digest"] + "\n", encoding="utf-8")
+    os.chmod(temporary, 0o600)
+    module.atomic_move(str(temporary), marker)
+
+
+def main() -> None:
+    """Compare the digests and, unless in check mode, send the signal."""
+    module = AnsibleModule(
+        argument_spec={
+            "container": {"type": "str", "required": True},
+            "signal": {"type": "str", "required": True},
+            "answer": {"type": "str", "required": True},
+            "digest": {"type": "str", "required": True},
+            "marker": {"type": "path", "required": True},
+            "started": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 15},
+        },
+        supports_check_mode=True,
+    )
+    stale = kept_digest(module.params["marker"]) != module.params["digest"]
+    needed = not module.params["started"] and (stale or module.params["force"])
+    if needed and not module.check_mode:
+        send(module)
+    if (stale or needed) and not module.check_mode:
+        keep(module)
+    module.exit_json(changed=needed, signalled=needed)
+
+
+if __name__ == "__main__":
+    main()

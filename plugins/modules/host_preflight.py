@@ -1,0 +1,212 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge whether a host can run the backend, before anything on it is changed."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_preflight
+short_description: Judge whether a host can run the backend
+version_added: 0.1.0
+description:
+  - Reads from the host everything that later steps need to know and everything that could make them fail.
+    One round trip, nothing is changed.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Reads only.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Reads only.
+options:
+  names:
+    description: Names that must resolve to this host.
+    type: list
+    elements: str
+    required: true
+  public_ip:
+    description: Public address of this host when it is behind NAT.
+    type: str
+    default: ""
+  media_ip:
+    description: Address of this host for media. Empty means the one that packets to the outside leave with.
+    type: str
+    default: ""
+  tcp_ports:
+    description: TCP ports that must be free or ours.
+    type: list
+    elements: int
+    default: []
+  udp_ports:
+    description: UDP ports that must be free or ours.
+    type: list
+    elements: int
+    default: []
+  min_free_mb:
+    description: MiB that must be free in O(base_dir) and in Docker's directory.
+    type: int
+    default: 2048
+  base_dir:
+    description: Directory of the backend. Its C(deployed.json) and C(secrets.json) are looked for.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  nextcloud_talk.hpb.host_preflight:
+    names: [talk.example.org, turn.example.org]
+    tcp_ports: [80, 443, 3478]
+    udp_ports: [3478]
+    base_dir: /opt/nextcloud-talk-hpb
+"""
+
+RETURN = r"""
+problems:
+  description: One sentence for each thing that must be mended first; empty when the host is fit.
+  type: list
+  elements: str
+  returned: success
+engine:
+  description: Version of the Docker engine, empty when there is none.
+  type: str
+  returned: success
+requests:
+  description: Whether the Python library is there that community.docker needs on the host.
+  type: bool
+  returned: success
+cryptography:
+  description: Whether the Python library is there that makes certificates on the host.
+  type: bool
+  returned: success
+cpus:
+  description: Number of processors.
+  type: int
+  returned: success
+media_ip:
+  description: Address of this host for media.
+  type: str
+  returned: success
+deployed:
+  description: What was deployed last, as kept in C(deployed.json). Empty on a bare host.
+  type: dict
+  returned: success
+secrets_exist:
+  description: Whether there is a file of secrets.
+  type: bool
+  returned: success
+"""
+
+import importlib.util  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import platform  # noqa: E402
+import shutil  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _preflight  # noqa: E402
+
+LABEL = "nextcloud-talk.hpb"
+
+
+def engine(module: AnsibleModule) -> tuple[str, str]:
+    """Return (version, "") of the engine, ("", "") when none is installed, ("", error) when it does not answer."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return "", ""
+    code, out, err = module.run_command([docker, "version", "--format", "{{.Server.Version}}"])
+    return (out.strip(), "") if code == 0 else ("", err.strip().splitlines()[-1] if err.strip() else "no answer")
+
+
+def our_processes(module: AnsibleModule) -> set[int]:
+    """Return the process ids of our running containers' first processes."""
+    code, out, _err = module.run_command(["docker", "ps", "--quiet", "--filter", f"label={LABEL}"])
+    names = out.split()
+    if code != 0 or not names:
+        return set()
+    code, out, _err = module.run_command(["docker", "inspect", "--format", "{{.State.Pid}}", *names])
+    return {int(pid) for pid in out.split() if pid.isdigit() and pid != "0"}
+
+
+def free_mb(path: Path) -> int:
+    """Return the MiB that are free where `path` is or will be."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free // (1024 * 1024)
+
+
+def read_deployed(module: AnsibleModule, path: Path) -> dict:
+    """Return what was deployed last; an empty dictionary when nothing was."""
+    try:
+        deployed = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(deployed, dict):
+            raise ValueError("not a JSON object")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        module.fail_json(
+            msg=f"{path} was expected to be the JSON file that remembers what is deployed, but it cannot be read "
+            f"({error}): restore it from a backup, or move it away; the next run then takes the inventory as new."
+        )
+    return deployed
+
+
+def main() -> None:
+    """Read the host, judge it, return both."""
+    module = AnsibleModule(
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "public_ip": {"type": "str", "default": ""},
+            "media_ip": {"type": "str", "default": ""},
+            "tcp_ports": {"type": "list", "elements": "int", "default": []},
+            "udp_ports": {"type": "list", "elements": "int", "default": []},
+            "min_free_mb": {"type": "int", "default": 2048},
+            "base_dir": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    base = Path(wanted["base_dir"])
+    version, error = engine(module)
+    release = _preflight.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
+    addresses = {name: _preflight.resolve(name) for name in wanted["names"]}
+    media_ip = wanted["media_ip"] or _preflight.default_address()
+    known = {media_ip} | {address for found in addresses.values() for address in found}
+    facts = {
+        "architecture": platform.machine(),
+        "distribution": release.get("ID", "unknown"),
+        "release": release.get("VERSION_ID", "unknown"),
+        "root": os.geteuid() == 0,
+        "engine": version,
+        "engine_error": error,
+        "free_mb": {str(path): free_mb(path) for path in (base, Path("/var/lib/docker"))},
+        "addresses": addresses,
+        "local": {address: _preflight.is_local(address) for address in known if address},
+        "media_ip": media_ip,
+        "taken": _preflight.foreign(
+            {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]}, our_processes(module) if version else set()
+        ),
+    }
+    module.exit_json(
+        changed=False,
+        problems=_preflight.problems(facts, wanted),
+        engine=version,
+        requests=importlib.util.find_spec("requests") is not None,
+        cryptography=importlib.util.find_spec("cryptography") is not None,
+        cpus=os.cpu_count() or 1,
+        media_ip=media_ip,
+        deployed=read_deployed(module, base / "deployed.json"),
+        secrets_exist=(base / "secrets.json").exists(),
+    )
+
+
+if __name__ == "__main__":
+    main()
