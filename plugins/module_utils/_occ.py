@@ -309,7 +309,9 @@ def no_occ(where: str) -> str:
 
 def no_php(where: str, php: str) -> str:
     """Return the sentence for a php that is not there."""
-    return f"{where} needs the program {php}, which is not there; set php (talk_php in the inventory) to the path of PHP."
+    return (
+        f"{where} needs the program {php}, which is not there; set php (talk_php in the inventory) to the path of PHP."
+    )
 
 
 def find_account(user: str, where: str) -> Account:
@@ -372,9 +374,13 @@ class Occ:
 
     def json(self, arguments: list[str], bare: bool = False) -> Any:
         """Run one command with JSON output and return the decoded answer. Raises `OccError`."""
+        return self.answer(arguments, bare)[0]
+
+    def answer(self, arguments: list[str], bare: bool = False) -> tuple[Any, Result]:
+        """Do what `json` does, and return the raw result too, for what occ says beside the answer."""
         result = self.run([*arguments, "--output=json"], bare=bare)
         try:
-            return decode(result.out)
+            return decode(result.out), result
         except ValueError:
             # No `from`: the error would carry the whole output, secrets included.
             raise NotJson(
@@ -402,7 +408,7 @@ def shown(text: str, secrets: tuple[str, ...]) -> str:
     """Return the start of `text` for a message, `: ...`, or nothing when it could hold a secret that we do not know."""
     words = [line.strip() for line in text.splitlines() if line.strip() and not re.search(r"^talk:.*\[", line.strip())]
     line = " ".join(words)
-    if not line or any(mark in line for mark in '{["') or "secret:" in line:
+    if not line or "{" in line or "[" in line or "secret:" in line:
         return ""
     for secret in secrets:
         line = line.replace(secret, MASK)
@@ -410,6 +416,8 @@ def shown(text: str, secrets: tuple[str, ...]) -> str:
 
 
 FATAL = re.compile(r"^(?:PHP )?(?:Fatal|Parse) error: .*|^An unhandled exception has been thrown:\s*.*", re.MULTILINE)
+UPGRADE = "require upgrade"
+"""Part of what occ prints on standard error when an upgrade waits."""
 OWNER = re.compile(r"Owner id of config\.php: (\d+)")
 
 
@@ -447,7 +455,7 @@ def raise_for(result: Result, where: str, command: str, bare: bool, secrets: tup
             f"{where} says that Nextcloud is in maintenance mode, in which Talk cannot be changed; "
             "end it with 'occ maintenance:mode --off' and run this again."
         )
-    if "require upgrade" in err and (failed or not bare):
+    if UPGRADE in err and (failed or not bare):
         raise UpgradeNeeded(
             f"{where} says that Nextcloud or an app needs an upgrade, before which Talk cannot be changed; "
             "run 'occ upgrade' and then this again."

@@ -1,0 +1,338 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The secrets of the backend as data: parse, check, plan. Nothing here touches a file.
+
+The document is `{"version": 1, <shared secrets>, "instances": {id: {"url", "backend", "turn"}}}`.
+A secret has a name: a shared one its key (`internal`), an instance's `<id>.backend` or `<id>.turn`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional
+
+MASK = "********"
+NEW = "(new secret)"
+VERSION = 1
+
+# Characters to generate. The signaling server takes 32 or 64 for the hash key and 16, 24 or 32 for the block key.
+SHARED = {"session_hash_key": 64, "session_block_key": 32, "internal": 64, "janus_admin": 64}
+INSTANCE = {"backend": 64, "turn": 64}
+LENGTHS = {"session_hash_key": (32, 64), "session_block_key": (16, 24, 32)}
+
+# What `rotate` calls the shared ones.
+SHARED_TARGETS = {
+    "internal": ["internal"],
+    "session": ["session_hash_key", "session_block_key"],
+    "janus_admin": ["janus_admin"],
+}
+
+# Values printed in the samples and documents of the programs, which therefore everybody knows.
+PUBLISHED = frozenset(
+    {
+        "the-secret-for-session-checksums",
+        "-encryption-key-",
+        "the-shared-secret-for-internal-clients",
+        "the-shared-secret",
+        "the-shared-secret-for-allowall",
+        "the-api-key-for-the-rest-service",
+        "6d1c17a7-c736-4e22-b02c-e2955b7ecc64",
+        "static_secret_same_in_server_conf",
+        "mysecretvalue",
+        "verysecret",
+        "moresecret",
+        "janusoverlord",
+        "adminpwd",
+        "supersecret",
+        "t0ps3cr3t",
+        "north",
+        "secret",
+        "changeme",
+    }
+)
+
+_PLAIN = re.compile(r"[A-Za-z0-9]+")
+
+
+class SecretsError(Exception):
+    """A wrong input; the text is a whole sentence for the user and holds no secret."""
+
+
+class DamagedError(Exception):
+    """The stored document cannot be used; the text is the reason, without path and without a secret."""
+
+
+@dataclass
+class Plan:
+    """The document as it is to be, what leads there in words, and the names of values that are new in it."""
+
+    after: dict[str, Any]
+    actions: list[str] = field(default_factory=list)
+    new: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
+
+
+def is_published(value: str) -> bool:
+    """Whether `value` is a sample that upstream publishes."""
+    return value.strip().lower() in PUBLISHED
+
+
+def fault(name: str, value: Any) -> Optional[str]:
+    """Return what is wrong with the value of the secret `name`, as the end of a sentence, or None."""
+    if not isinstance(value, str):
+        return f"{name} was expected to be text and is of type {type(value).__name__}"
+    if is_published(value):
+        return f"{name} is a sample value that upstream publishes, so everybody knows it"
+    if not _PLAIN.fullmatch(value):
+        return f"{name} was expected to hold letters A-Z, a-z and digits only and holds something else"
+    lengths = LENGTHS.get(name)
+    if lengths and len(value) not in lengths:
+        return f"{name} was expected to have {' or '.join(map(str, lengths))} characters and has {len(value)}"
+    if not lengths and not 32 <= len(value) <= 127:
+        return f"{name} was expected to have 32 to 127 characters and has {len(value)}"
+    return None
+
+
+def flat(document: dict[str, Any]) -> dict[str, Any]:
+    """Return {name: value} of all secrets in `document`."""
+    values = {name: document[name] for name in SHARED if name in document}
+    for instance, entry in document.get("instances", {}).items():
+        values.update({f"{instance}.{kind}": entry[kind] for kind in INSTANCE if kind in entry})
+    return values
+
+
+def twins(document: dict[str, Any]) -> Optional[tuple[str, str]]:
+    """Return the names of two secrets with the same value, or None."""
+    seen: dict[str, str] = {}
+    for name, value in flat(document).items():
+        if value in seen:
+            return seen[value], name
+        seen[value] = name
+    return None
+
+
+def _shape_fault(document: Any, stored: bool) -> Optional[str]:
+    """Return what is wrong with the shape of a document; a stored one must be complete in its form."""
+    if not isinstance(document, dict):
+        return "the whole was expected to be a mapping and is not"
+    version = document.get("version", None if stored else VERSION)
+    if version != VERSION or isinstance(version, bool):
+        return f"version {VERSION} was expected and {json.dumps(version)[:20]} was found"
+    for key in document:
+        if key not in SHARED and key not in {"version", "instances"}:
+            return f"the key '{key}' is unknown (known: {', '.join([*SHARED, 'instances', 'version'])})"
+    instances = document.get("instances", None if stored else {})
+    if not isinstance(instances, dict):
+        return "instances was expected to be a mapping and is not"
+    for instance, entry in instances.items():
+        if not isinstance(entry, dict):
+            return f"instances.{instance} was expected to be a mapping and is not"
+        for key in entry:
+            if key not in INSTANCE and key != "url":
+                return f"the key '{key}' of instances.{instance} is unknown (known: backend, turn, url)"
+        if stored and not isinstance(entry.get("url"), str):
+            return f"instances.{instance}.url was expected to be text and is not"
+    return None
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the document that the stored `text` holds; raises DamagedError with the reason."""
+    if not text.strip():
+        raise DamagedError("it is empty")
+    try:
+        document = json.loads(text)
+    except ValueError as exc:
+        position = f"line {exc.lineno}" if isinstance(exc, json.JSONDecodeError) else "an unknown place"
+        raise DamagedError(f"it is no JSON from {position} on") from exc
+    reason = _shape_fault(document, stored=True)
+    for name, value in {} if reason else flat(document).items():
+        reason = reason or fault(name, value)
+    if reason:
+        raise DamagedError(reason)
+    pair = twins(document)
+    if pair:
+        raise DamagedError(f"{pair[0]} and {pair[1]} have the same value")
+    return document
+
+
+def dump(document: dict[str, Any]) -> str:
+    """Return the text to store."""
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def without_none(values: Optional[dict[str, Any]]) -> dict[str, Any]:
+    """Return the user's values without keys that are null, which mean "not given"."""
+    kept = {key: value for key, value in (values or {}).items() if value is not None}
+    if isinstance(kept.get("instances"), dict):
+        kept["instances"] = {
+            instance: {key: value for key, value in entry.items() if value is not None}
+            if isinstance(entry, dict)
+            else entry
+            for instance, entry in kept["instances"].items()
+            if entry is not None
+        }
+    return kept
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Raise SecretsError when the user's values (same structure as the document, any part left out) cannot work."""
+    reason = _shape_fault(values, stored=False)
+    for name, value in {} if reason else flat(values).items():
+        reason = reason or fault(name, value)
+    if reason:
+        raise SecretsError(
+            f"In values, {reason}; make one with 'openssl rand -hex 32' "
+            f"(-hex 16 for session_block_key) or leave it out, then one is generated."
+        )
+
+
+def _same_url(left: str, right: str) -> bool:
+    return left.rstrip("/").lower() == right.rstrip("/").lower()
+
+
+def _instances(wanted: Iterable[dict[str, Any]], remove: Iterable[str]) -> dict[str, list[str]]:
+    """Return {id: [url, further urls]} of the wanted instances; raises SecretsError."""
+    result: dict[str, list[str]] = {}
+    for entry in wanted:
+        if entry["id"] in result:
+            raise SecretsError(f"Instance '{entry['id']}' is named twice in instances; name every instance once.")
+        result[entry["id"]] = [entry["url"], *(entry.get("urls") or [])]
+    both = [name for name in remove if name in result]
+    if both:
+        raise SecretsError(
+            f"Instance '{both[0]}' is named in remove and in instances; take it out of one of them."
+        )
+    return result
+
+
+def _rename(entries: dict[str, Any], wanted: dict[str, list[str]]) -> list[str]:
+    """Move entries whose id is gone to the new id with the same URL; returns what was done in words."""
+    actions = []
+    for instance, urls in wanted.items():
+        if instance in entries:
+            continue
+        for url in urls:
+            old = next((name for name in entries if name not in wanted and _same_url(entries[name]["url"], url)), None)
+            if old is not None:
+                entries[instance] = entries.pop(old)
+                actions.append(f"rename {old} to {instance}")
+                break
+    return actions
+
+
+def targets(document: dict[str, Any]) -> dict[str, list[str]]:
+    """Return {word of `rotate`: [names of secrets]} for a document.
+
+    A shared secret is also known as `shared.<word>`. An instance that is called like a shared secret
+    makes the bare word ambiguous; then only the longer ones are there.
+    """
+    result = dict(SHARED_TARGETS)
+    for instance in document["instances"]:
+        kinds = {f"{instance}.{kind}": [f"{instance}.{kind}"] for kind in INSTANCE}
+        if instance in SHARED_TARGETS:
+            del result[instance]
+        else:
+            result[instance] = [name for names in kinds.values() for name in names]
+        result.update(kinds)
+    result.update({f"shared.{word}": names for word, names in SHARED_TARGETS.items()})
+    return result
+
+
+def _rotated(document: dict[str, Any], rotate: Iterable[str], given: Iterable[str]) -> set[str]:
+    """Return the names of the secrets that `rotate` means; raises SecretsError."""
+    known = targets(document)
+    names: set[str] = set()
+    for word in rotate:
+        if word not in known:
+            raise SecretsError(f"rotate names '{word}', which is unknown; known are {', '.join(sorted(known))}.")
+        names.update(known[word])
+    fixed = sorted(names & set(given))
+    if fixed:
+        raise SecretsError(
+            f"rotate names {', '.join(fixed)}, whose value is given in values; change it there and run again."
+        )
+    return names
+
+
+def plan(
+    current: Optional[dict[str, Any]],
+    wanted: Iterable[dict[str, Any]],
+    values: Optional[dict[str, Any]] = None,
+    rotate: Iterable[str] = (),
+    remove: Iterable[str] = (),
+    generate: Callable[[int], str] = secrets.token_hex,
+) -> Plan:
+    """Return the plan from the stored document `current` (None = no file) to what is wanted.
+
+    wanted: dicts with id, url and urls (further URLs, may be missing). values: checked by check_values.
+    rotate: words as `targets` knows them. remove: ids. generate(n) returns 2 * n random hex characters.
+    Raises SecretsError for an input that cannot work.
+    """
+    remove = list(remove)
+    instances = _instances(wanted, remove)
+    after = copy.deepcopy(current) if current else {"version": VERSION, "instances": {}}
+    result = Plan(after)
+    entries = after["instances"]
+    for instance in remove:
+        if entries.pop(instance, None) is not None:
+            result.actions.append(f"remove {instance}")
+    result.actions += _rename(entries, instances)
+    for instance, urls in instances.items():
+        entry = entries.setdefault(instance, {"url": urls[0]})
+        if entry["url"] != urls[0]:
+            entry["url"] = urls[0]
+            result.actions.append(f"set the url of {instance}")
+
+    given = flat(values or {})
+    for instance in (values or {}).get("instances", {}):
+        if instance not in entries and instance not in remove:
+            result.warnings.append(
+                f"values holds secrets of instance '{instance}', which is neither in instances nor in the file; "
+                f"they are not used. Correct the name if it is misspelt."
+            )
+    turn_over = _rotated(after, rotate, given)
+    places = [(name, after, name, length) for name, length in SHARED.items()]
+    for instance, entry in entries.items():
+        places += [(f"{instance}.{kind}", entry, kind, length) for kind, length in INSTANCE.items()]
+    for name, where, key, length in places:
+        if name in given:
+            if where.get(key) == given[name]:
+                continue
+            where[key], verb = given[name], "take from values:"
+        elif key not in where:
+            where[key], verb = generate(length // 2), "create"
+        elif name in turn_over:
+            where[key], verb = generate(length // 2), "rotate"
+        else:
+            continue
+        result.new.add(name)
+        result.actions.append(f"{verb} {name}")
+
+    pair = twins(after)
+    if pair:
+        raise SecretsError(
+            f"{pair[0]} and {pair[1]} have the same value and every secret was expected to be its own, "
+            f"so that no admin holds another's; give one of them another value."
+        )
+    return result
+
+
+def masked(document: Optional[dict[str, Any]], new: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the document with every secret as ********, those named in `new` as (new secret)."""
+    if not document:
+        return {}
+    result = copy.deepcopy(document)
+    fresh = set(new)
+    for name in flat(result):
+        if name in SHARED:
+            result[name] = NEW if name in fresh else MASK
+        else:
+            instance, kind = name.rsplit(".", 1)
+            result["instances"][instance][kind] = NEW if name in fresh else MASK
+    return result

@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Register STUN servers in Talk, or take them out."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: talk_stun_server
+short_description: Register STUN servers in Nextcloud Talk
+version_added: 0.1.0
+description:
+  - Makes Talk know our STUN servers exactly once each, or not at all.
+  - Talk uses C(stun.nextcloud.com:443) while no STUN server is stored. Up to Talk 24 the first one of ours takes its
+    place; Talk 25 keeps it beside ours, where O(exclusive=true) removes it. When the last one goes, Talk gets its
+    default back.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+extends_documentation_fragment:
+  - nextcloud_talk.hpb.occ
+attributes:
+  check_mode:
+    support: full
+    description: Says what would change and changes nothing, with one start of PHP.
+  diff_mode:
+    support: full
+    description: Shows the list before and after.
+  idempotent:
+    support: full
+    description: A second run changes nothing.
+options:
+  servers:
+    description: All our STUN servers as name or IPv4 address, colon, port, for example V(turn.example.org:3478).
+    type: list
+    elements: str
+    required: true
+  exclusive:
+    description: Whether STUN servers of somebody else are removed, Talk's default included.
+    type: bool
+    default: false
+  state:
+    description: Whether the STUN servers should be registered.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: nextcloud_talk.hpb.talk_signaling_server
+  - module: nextcloud_talk.hpb.talk_turn_server
+"""
+
+EXAMPLES = r"""
+- name: Use our STUN server and no other
+  nextcloud_talk.hpb.talk_stun_server:
+    occ: /var/www/nc/occ
+    servers: ["turn.example.org:3478"]
+    exclusive: true
+
+- name: Take it out
+  nextcloud_talk.hpb.talk_stun_server:
+    occ: /var/www/nc/occ
+    servers: ["turn.example.org:3478"]
+    state: absent
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, one sentence each.
+  type: list
+  elements: str
+  returned: success
+  sample: ["added the STUN server turn.example.org:3478"]
+"""
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _talk  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import (  # noqa: E402
+    ARGUMENTS,
+    Occ,
+    OccError,
+    reach_from,
+)
+
+
+def planner_from(params: dict, where: str) -> _talk.Planner:
+    """Return the function from a state to the plan for these options. Raises `BadInput`."""
+    present = params["state"] == "present"
+    for server in params["servers"]:
+        _talk.checked_address(server, "STUN")
+
+    def plan(state: _talk.State) -> _talk.Plan:
+        if present:
+            _talk.require_talk(state, where)
+        return _talk.plan_stun(state, params["servers"], params["exclusive"], present)
+
+    return plan
+
+
+def main() -> None:
+    """Compare, plan, and change unless in check mode."""
+    module = AnsibleModule(
+        argument_spec={
+            **ARGUMENTS,
+            "servers": {"type": "list", "elements": "str", "required": True},
+            "exclusive": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        occ = Occ(reach_from(module.params))
+        result = _talk.sync(occ, planner_from(module.params, occ.where), module.check_mode)
+    except (OccError, _talk.BadInput) as error:
+        module.fail_json(msg=str(error))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
