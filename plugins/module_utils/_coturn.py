@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 from urllib.parse import quote
 
 MASK = "********"
@@ -130,7 +129,7 @@ def read(path: str, realm: str) -> Current:
     if not Path(path).exists():
         return Current()
     with _explained(), closing(_connect(path, "ro")) as connection:
-        check: Optional[tuple[str]] = connection.execute("PRAGMA quick_check(1)").fetchone()
+        check: tuple[str] | None = connection.execute("PRAGMA quick_check(1)").fetchone()
         if check != ("ok",):
             raise CoturnError("it is damaged, SQLite's quick_check found errors")
         return _read(connection, realm)
@@ -148,7 +147,9 @@ def apply(path: str, realm: str, wanted: Iterable[str]) -> Plan:
             steps = plan(_read(connection, realm), wanted)
             if steps.table:
                 connection.execute(_TABLE)
-            connection.executemany("INSERT INTO turn_secret (realm, value) VALUES (?, ?)", [(realm, v) for v in steps.add])
+            connection.executemany(
+                "INSERT INTO turn_secret (realm, value) VALUES (?, ?)", [(realm, v) for v in steps.add]
+            )
             connection.executemany(
                 "DELETE FROM turn_secret WHERE realm = ? AND value = ?", [(realm, v) for v in steps.withdraw]
             )

@@ -9,6 +9,7 @@ symbolic link. Owners are uids and gids, modes are integers such as 0o640.
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import os
@@ -16,10 +17,9 @@ import pwd
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 MASK = "********"
 NEW = "(new secret)"
@@ -60,9 +60,9 @@ class Found:
 class Owner:
     """Who owns what: uid of the directories, uid of the files, gid of both; None = leave as it is."""
 
-    directory: Optional[int]
-    file: Optional[int]
-    group: Optional[int]
+    directory: int | None
+    file: int | None
+    group: int | None
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def parse_mode(value: str, what: str) -> int:
     return int(value, 8)
 
 
-def parse_id(value: Optional[str], group: bool = False) -> Optional[int]:
+def parse_id(value: str | None, group: bool = False) -> int | None:
     """Return the uid (or gid) of a number or name; None for None; KeyError when this host has no such name."""
     if value is None:
         return None
@@ -155,11 +155,13 @@ def digest(wanted: Iterable[Wanted]) -> str:
 
 
 @contextmanager
-def directory(path: str, parent: Optional[int] = None) -> Iterator[int]:
+def directory(path: str, parent: int | None = None) -> Iterator[int]:
     """Open the directory `path` (below the descriptor `parent`) for the block; a symbolic link is refused."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    except NotADirectoryError as exc:
+    except OSError as exc:
+        if exc.errno not in {errno.ENOTDIR, errno.ELOOP}:
+            raise
         raise FilesError(
             f"{path} was expected to be a directory and is a file or a symbolic link; move it away and run again."
         ) from exc
@@ -206,13 +208,13 @@ def look_at_tree(path: str, names: Iterable[str]) -> dict[str, Found]:
         return {".": Found()}
     with directory(path) as fd:
         tree["."] = Found("directory", b"", stat.S_IMODE(root.st_mode), root.st_uid, root.st_gid)
-        for name in os.listdir(fd):
+        for name in [entry.name for entry in os.scandir(fd)]:
             tree[name] = look(fd, name, name in wanted)
         for sub in subs:
             if tree.get(sub, Found()).kind != "directory":
                 continue
             with directory(sub, fd) as sub_fd:
-                for name in os.listdir(sub_fd):
+                for name in [entry.name for entry in os.scandir(sub_fd)]:
                     tree[f"{sub}/{name}"] = look(sub_fd, name, f"{sub}/{name}" in wanted)
     return tree
 
@@ -220,12 +222,12 @@ def look_at_tree(path: str, names: Iterable[str]) -> dict[str, Found]:
 # Planning
 
 
-def _differs(found: Found, mode: int, uid: Optional[int], gid: Optional[int]) -> bool:
+def _differs(found: Found, mode: int, uid: int | None, gid: int | None) -> bool:
     return found.mode != mode or (uid is not None and found.uid != uid) or (gid is not None and found.gid != gid)
 
 
 def plan(
-    path: str, tree: dict[str, Found], wanted: list[Wanted], mode: int, owner: Owner, purge: bool = True
+    path: str, tree: dict[str, Found], wanted: list[Wanted], mode: int, owner: Owner, *, purge: bool = True
 ) -> list[Step]:
     """Return the steps from `tree` (see look_at_tree) to `wanted`, in the order in which they are to be done.
 
@@ -278,22 +280,20 @@ def make_directories(path: str, mode: int = 0o755) -> None:
         entry.chmod(mode)
 
 
-def _own(fd: int, mode: int, uid: Optional[int], gid: Optional[int]) -> None:
+def _own(fd: int, mode: int, uid: int | None, gid: int | None) -> None:
     # chown first: it clears bits of the mode.
     os.fchown(fd, -1 if uid is None else uid, -1 if gid is None else gid)
     os.fchmod(fd, mode)
 
 
-def write(fd: int, name: str, data: bytes, mode: int, uid: Optional[int], gid: Optional[int]) -> None:
+def write(fd: int, name: str, data: bytes, *, mode: int, uid: int | None, gid: int | None) -> None:
     """Replace the file `name` in the open directory `fd` at once: readers see the old or the new one whole.
 
     The data is on the disk before the name points to it, and the name is on the disk when this returns.
     """
     other = temporary(name)
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(other, dir_fd=fd)
-    except FileNotFoundError:
-        pass
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(other, flags, 0o600, dir_fd=fd), "wb") as file:
         file.write(data)
@@ -304,7 +304,7 @@ def write(fd: int, name: str, data: bytes, mode: int, uid: Optional[int], gid: O
     os.fsync(fd)
 
 
-def adjust(fd: int, name: str, mode: int, uid: Optional[int], gid: Optional[int]) -> None:
+def adjust(fd: int, name: str, mode: int, uid: int | None, gid: int | None) -> None:
     """Set mode and owner of the regular file or directory `name` in the open directory `fd`."""
     target = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
     try:
@@ -329,11 +329,14 @@ def apply(path: str, steps: Iterable[Step], wanted: Iterable[Wanted], mode: int,
                 continue
             with directory(head or ".", root) as fd:
                 if step.verb == "write":
-                    write(fd, last, files[step.name].data, files[step.name].mode, owner.file, owner.group)
+                    file = files[step.name]
+                    write(fd, last, file.data, mode=file.mode, uid=owner.file, gid=owner.group)
                 elif step.verb == "adjust":
                     adjust(fd, last, files[step.name].mode, owner.file, owner.group)
                 else:
-                    os.unlink(last, dir_fd=fd)
+                    # A temporary file of a killed run is gone already when its file was written above.
+                    with suppress(FileNotFoundError):
+                        os.unlink(last, dir_fd=fd)
 
 
 # Diff
@@ -349,7 +352,7 @@ def mask_pair(before: str, after: str, secrets: Iterable[str] = ()) -> tuple[str
     known = sorted({value for value in secrets if value}, key=len, reverse=True)
     exact = re.compile("|".join(re.escape(value) for value in known)) if known else None
 
-    def hide(text: str, other: Optional[str]) -> str:
+    def hide(text: str, other: str | None) -> str:
         def name(value: str) -> str:
             return MASK if other is None or value in other else NEW
 
@@ -370,7 +373,7 @@ def mask_pair(before: str, after: str, secrets: Iterable[str] = ()) -> tuple[str
     return hide(before, None), hide(after, before)
 
 
-def _attributes(mode: int, uid: Optional[int], gid: Optional[int]) -> str:
+def _attributes(mode: int, uid: int | None, gid: int | None) -> str:
     return f"mode: {mode:04o}\nowner: {uid}\ngroup: {gid}\n"
 
 
@@ -379,6 +382,7 @@ def diff(
     tree: dict[str, Found],
     steps: Iterable[Step],
     wanted: Iterable[Wanted],
+    *,
     secrets: Iterable[str],
     mode: int,
     owner: Owner,

@@ -132,25 +132,38 @@ class Account:
 def execute(argv: list[str], stdin: str | None = None, account: Account | None = None) -> Result:
     """Run `argv` without a shell, as `account` if given, and return the result whatever the exit code is.
 
-    Raises `ProgramMissing`, `PermissionError`, or `subprocess.TimeoutExpired` after `TIMEOUT` seconds.
+    Raises `ProgramMissing`, `OSError` when the program cannot be executed, or `subprocess.TimeoutExpired` after
+    `TIMEOUT` seconds.
     """
     identity: dict[str, Any] = {}
     if account is not None:
         environment = {**os.environ, "HOME": account.home, "USER": account.name, "LOGNAME": account.name}
         identity = {"user": account.uid, "group": account.gid, "extra_groups": account.groups, "env": environment}
+    source = memory_file(stdin or "", account)
     try:
         done = subprocess.run(
-            argv,
-            input=(stdin or "").encode(),
-            capture_output=True,
-            check=False,
-            cwd="/",
-            timeout=TIMEOUT,
-            **identity,
+            argv, stdin=source, capture_output=True, check=False, cwd="/", timeout=TIMEOUT, **identity
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ProgramMissing(argv[0]) from error
+    finally:
+        os.close(source)
     return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def memory_file(text: str, account: Account | None) -> int:
+    """Return the descriptor of a file that exists in memory only, holds `text` and belongs to `account`.
+
+    As standard input it can be opened again as `/dev/stdin`, which a pipe made by root cannot for another user.
+    """
+    descriptor = os.memfd_create("stdin")
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(text.encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.fchmod(descriptor, 0o600)
+    if account is not None:
+        os.fchown(descriptor, account.uid, account.gid)
+    return descriptor
 
 
 class Reach(Protocol):
@@ -190,10 +203,10 @@ class HostPath:
             return execute([self.php, self.occ, *arguments], stdin, self._account)
         except ProgramMissing as error:
             raise PhpNotFound(no_php(self.where, self.php)) from error
-        except PermissionError as error:
+        except OSError as error:
             raise PermissionRefused(
-                f"{self.where}: {self.php} may not be executed by {self._account.name if self._account else 'this user'}; "
-                "make it executable for them, or set php (talk_php in the inventory) to another one."
+                f"{self.where} needs {self.php}, which its user may not execute; make it executable for "
+                f"{self._account.name if self._account else 'them'}, or set php (talk_php in the inventory) to another."
             ) from error
 
     def _find_account(self) -> Account | None:
@@ -254,7 +267,7 @@ class InContainer:
         """Return the number of the user who owns config.php, or occ when there is no config.php."""
         config = str(Path(self.occ).parent / "config" / "config.php")
         result = self._exec([self.container, "stat", "-L", "-c", "%u %n", config, self.occ], None)
-        owners = {path: uid for uid, _, path in (line.partition(" ") for line in result.out.splitlines())}
+        owners = {path: uid for uid, _space, path in (line.partition(" ") for line in result.out.splitlines())}
         if self.occ not in owners:
             raise OccNotFound(no_occ(self.where))
         return owners.get(config, owners[self.occ])
@@ -268,6 +281,10 @@ class InContainer:
             raise EngineUnavailable(
                 f"{self.where} needs the program {self.engine}, which is not on this host; install it, or set "
                 "container_engine (talk_container_engine in the inventory) to the one that runs the container."
+            ) from error
+        except OSError as error:
+            raise PermissionRefused(
+                f"{self.where} needs {self.engine}, which the user of this task may not execute; set become to true."
             ) from error
         self._raise_engine_error(result)
         return result
@@ -367,7 +384,7 @@ class Occ:
         except subprocess.TimeoutExpired:
             # The exception holds the argument list, so it must not become part of any output.
             raise TimedOut(
-                f"{self.where} did not end '{arguments[0]}' within {TIMEOUT} s; run it by hand and see what it waits for."
+                f"{self.where} did not end '{arguments[0]}' within {TIMEOUT} s; run it by hand to see what it awaits."
             ) from None
         raise_for(result, self.where, arguments[0], bare, self._secrets)
         return result
@@ -434,12 +451,12 @@ def raise_for(result: Result, where: str, command: str, bare: bool, secrets: tup
             f"{where} refused the user it was run as; set user (talk_occ_user in the inventory) to the owner of "
             f"config/config.php{f', number {owner.group(1)}' if owner else ''}."
         )
-    if out.lstrip().startswith('Cannot write into "config" directory'):
+    if re.search(r'^Cannot write into "config" directory', out, re.MULTILINE):
         raise WrongUser(
             f"{where} cannot write into its config directory as the user it was run as; set user (talk_occ_user in the "
             "inventory) to the owner of config/config.php, or make that directory writable for them."
         )
-    if out.lstrip().startswith("Could not open input file"):
+    if re.search(r"^Could not open input file", out, re.MULTILINE):
         raise OccNotFound(no_occ(where))
     fatal = FATAL.search(out) or FATAL.search(err)
     if fatal:

@@ -9,6 +9,8 @@ of what they returned.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import socket
 from pathlib import Path
@@ -61,15 +63,24 @@ def holders(inodes: set[str]) -> dict[str, int]:
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
-        try:
-            links = [str(link.readlink()) for link in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        for link in links:
+        for link in _links(process / "fd"):
             match = re.fullmatch(r"socket:\[(\d+)\]", link)
             if match and match.group(1) in inodes:
                 found[match.group(1)] = int(process.name)
     return found
+
+
+def _links(directory: Path) -> list[str]:
+    """Return where the links in `directory` point; what vanishes meanwhile or cannot be read is left out."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    links = []
+    for name in names:
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(directory / name))
+    return links
 
 
 def parent(pid: int) -> int:

@@ -15,7 +15,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 MASK = "********"
 NEW = "(new secret)"
@@ -83,7 +83,7 @@ def is_published(value: str) -> bool:
     return value.strip().lower() in PUBLISHED
 
 
-def fault(name: str, value: Any) -> Optional[str]:
+def fault(name: str, value: Any) -> str | None:
     """Return what is wrong with the value of the secret `name`, as the end of a sentence, or None."""
     if not isinstance(value, str):
         return f"{name} was expected to be text and is of type {type(value).__name__}"
@@ -107,7 +107,7 @@ def flat(document: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def twins(document: dict[str, Any]) -> Optional[tuple[str, str]]:
+def twins(document: dict[str, Any]) -> tuple[str, str] | None:
     """Return the names of two secrets with the same value, or None."""
     seen: dict[str, str] = {}
     for name, value in flat(document).items():
@@ -117,7 +117,7 @@ def twins(document: dict[str, Any]) -> Optional[tuple[str, str]]:
     return None
 
 
-def _shape_fault(document: Any, stored: bool) -> Optional[str]:
+def _shape_fault(document: Any, stored: bool) -> str | None:
     """Return what is wrong with the shape of a document; a stored one must be complete in its form."""
     if not isinstance(document, dict):
         return "the whole was expected to be a mapping and is not"
@@ -166,7 +166,7 @@ def dump(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
-def without_none(values: Optional[dict[str, Any]]) -> dict[str, Any]:
+def without_none(values: dict[str, Any] | None) -> dict[str, Any]:
     """Return the user's values without keys that are null, which mean "not given"."""
     kept = {key: value for key, value in (values or {}).items() if value is not None}
     if isinstance(kept.get("instances"), dict):
@@ -205,9 +205,7 @@ def _instances(wanted: Iterable[dict[str, Any]], remove: Iterable[str]) -> dict[
         result[entry["id"]] = [entry["url"], *(entry.get("urls") or [])]
     both = [name for name in remove if name in result]
     if both:
-        raise SecretsError(
-            f"Instance '{both[0]}' is named in remove and in instances; take it out of one of them."
-        )
+        raise SecretsError(f"Instance '{both[0]}' is named in remove and in instances; take it out of one of them.")
     return result
 
 
@@ -261,11 +259,12 @@ def _rotated(document: dict[str, Any], rotate: Iterable[str], given: Iterable[st
 
 
 def plan(
-    current: Optional[dict[str, Any]],
+    current: dict[str, Any] | None,
     wanted: Iterable[dict[str, Any]],
-    values: Optional[dict[str, Any]] = None,
+    values: dict[str, Any] | None = None,
     rotate: Iterable[str] = (),
     remove: Iterable[str] = (),
+    *,
     generate: Callable[[int], str] = secrets.token_hex,
 ) -> Plan:
     """Return the plan from the stored document `current` (None = no file) to what is wanted.
@@ -323,7 +322,7 @@ def plan(
     return result
 
 
-def masked(document: Optional[dict[str, Any]], new: Iterable[str] = ()) -> dict[str, Any]:
+def masked(document: dict[str, Any] | None, new: Iterable[str] = ()) -> dict[str, Any]:
     """Return the document with every secret as ********, those named in `new` as (new secret)."""
     if not document:
         return {}

@@ -288,7 +288,7 @@ def reconcile(
 
 
 def plan_signaling(
-    state: State, url: str, secret: str | None, verify: bool, exclusive: bool, present: bool, leftover: str
+    state: State, url: str, secret: str | None, *, verify: bool, exclusive: bool, present: bool, leftover: str
 ) -> Plan:
     """Plan for one signaling server.
 
@@ -426,6 +426,9 @@ def plan_stun(state: State, servers: list[str], exclusive: bool, present: bool) 
     commands = [deletes[entry] for entry in lost if entry in again]
     commands += [("talk:stun:add", "--", entry) for entry in [*missing, *again]]
     commands += [deletes[entry] for entry in lost if entry not in again]
+    if again and DEFAULT_STUN not in [*state.stun, *final]:
+        # Talk adds it when a duplicate was all there was.
+        commands.append(("talk:stun:delete", "--", DEFAULT_STUN))
     actions = [f"added the STUN server {entry}" for entry in missing]
     for entry in lost:
         whose = "" if same_address(entry) in ours else " of somebody else"
@@ -462,9 +465,8 @@ def carry_out(occ: Occ, plan: Plan, typed: bool) -> None:
         for command in plan.commands:
             occ.run(list(command))
     else:
-        # A path, since occ without one reads standard input without waiting for it; and not /dev/stdin, which the
-        # owner of config.php may not open again when root made the pipe.
-        occ.run(["config:import", "php://stdin"], stdin=import_document(plan))
+        # With a path, since occ without one reads standard input but does not wait for it.
+        occ.run(["config:import", "/dev/stdin"], stdin=import_document(plan))
 
 
 def sync(occ: Occ, planner: Planner, check: bool) -> dict[str, Any]:
@@ -531,6 +533,9 @@ def read_server(occ: Occ) -> Server:
     if not isinstance(system, dict):
         raise BadStored(f"{occ.where} was expected to list the system's settings, but its answer holds none of them.")
     trusted = system.get("trusted_domains") or []
+    if isinstance(trusted, str):
+        # A release that counts it among the secrets.
+        trusted = occ.json(["config:system:get", "trusted_domains"], bare=True)
     return Server(
         version=str(system.get("version") or ""),
         maintenance=bool(system.get("maintenance")),
@@ -612,8 +617,8 @@ def problems(server: Server, state: State, urls: list[str], where: str) -> list[
     if urls and not _cli_url_matches(server, urls):
         found.append(
             f"{where} belongs to a Nextcloud whose overwrite.cli.url is {server.cli_url or 'not set'}, but "
-            f"{' or '.join(urls)} was expected, and the signaling server refuses what Talk sends from cron; set it with "
-            f"'occ config:system:set overwrite.cli.url --value={urls[0]}'."
+            f"{' or '.join(urls)} was expected, and the signaling server refuses what Talk sends from cron; "
+            f"set it with 'occ config:system:set overwrite.cli.url --value={urls[0]}'."
         )
     found += [
         f"{where} belongs to a Nextcloud that does not answer at {one}, as the name is no trusted domain; "

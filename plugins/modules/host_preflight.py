@@ -54,7 +54,7 @@ options:
     type: int
     default: 2048
   base_dir:
-    description: Directory of the backend. Its C(deployed.json) and C(secrets.json) are looked for.
+    description: Directory of the backend. Its C(deployed.json) and C(secrets/secrets.json) are looked for.
     type: path
     required: true
 """
@@ -204,7 +204,7 @@ def main() -> None:
         cpus=os.cpu_count() or 1,
         media_ip=media_ip,
         deployed=read_deployed(module, base / "deployed.json"),
-        secrets_exist=(base / "secrets.json").exists(),
+        secrets_exist=(base / "secrets" / "secrets.json").exists(),
     )
 
 

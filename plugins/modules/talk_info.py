@@ -11,8 +11,8 @@ module: talk_info
 short_description: Read what Nextcloud Talk knows about its High Performance Backend
 version_added: 0.1.0
 description:
-  - Reads the state of a Nextcloud and of its Talk, and says in RV(problems) what would keep the High Performance Backend
-    from being registered or used.
+  - Reads the state of a Nextcloud and of its Talk, and says in RV(problems) what would keep the High Performance
+    Backend from being registered or used.
   - No secret is returned. Two starts of PHP.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -37,8 +37,8 @@ options:
     type: str
   nextcloud_urls:
     description:
-      - URLs under which the signaling server knows this Nextcloud. C(overwrite.cli.url) must be one of them, because Talk
-        sends it from C(occ) and cron, and the names in them must be trusted domains.
+      - URLs under which the signaling server knows this Nextcloud. C(overwrite.cli.url) must be one of them, because
+        Talk sends it from C(occ) and cron, and the names in them must be trusted domains.
     type: list
     elements: str
     default: []

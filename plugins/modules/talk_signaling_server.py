@@ -120,7 +120,15 @@ def planner_from(params: dict, where: str) -> _talk.Planner:
         if present:
             _talk.require_talk(state, where)
             _talk.require_external(state, where)
-        return _talk.plan_signaling(state, url, secret, params["verify"], params["exclusive"], present, leftover)
+        return _talk.plan_signaling(
+            state,
+            url,
+            secret,
+            verify=params["verify"],
+            exclusive=params["exclusive"],
+            present=present,
+            leftover=leftover,
+        )
 
     return plan
 

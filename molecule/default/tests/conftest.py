@@ -1,0 +1,111 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The deployed test hosts, as seen from the controller."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import testinfra
+
+PROJECT = Path(__file__).resolve().parents[3]
+INVENTORY = PROJECT / "molecule/default/inventory.yml"
+SERVICES = ["nats", "janus", "coturn", "signalling", "traefik"]
+ADDRESS = "10.87.2.10"
+
+
+@pytest.fixture(scope="session")
+def hpb():
+    """The host of the backend."""
+    return testinfra.get_host("docker://hpb-test-hpb")
+
+
+@pytest.fixture(scope="session")
+def web():
+    """The host of the Nextclouds nc (a path) and dev_nc (a container)."""
+    return testinfra.get_host("docker://hpb-test-web")
+
+
+@pytest.fixture(scope="session")
+def other():
+    """The host of the Nextcloud test_nc."""
+    return testinfra.get_host("docker://hpb-test-test")
+
+
+def play(*arguments: str, inventory: Path | None = None, playbook: str = "site.yml") -> subprocess.CompletedProcess:
+    """Run a playbook of the collection as a user does; returns the finished process with its whole output."""
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "false",
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+    }
+    return subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-i",
+            str(inventory or INVENTORY),
+            playbook,
+            *arguments,
+        ],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def recap(output: str) -> dict[str, dict[str, int]]:
+    """Return the counters of the play recap: {host: {"ok": 1, "changed": 0, ...}}."""
+    counters = {}
+    for line in output.rpartition("PLAY RECAP")[2].splitlines():
+        host, colon, rest = line.partition(" : ")
+        if colon:
+            counters[host.strip()] = {k: int(v) for k, v in (pair.split("=") for pair in rest.split())}
+    return counters
+
+
+@pytest.fixture(scope="session")
+def containers(hpb) -> dict[str, dict]:
+    """What `docker inspect` says of our containers, by name."""
+    found = json.loads(hpb.check_output("docker inspect " + " ".join(SERVICES)))
+    return {container["Name"].lstrip("/"): container for container in found}
+
+
+@pytest.fixture(scope="session")
+def secrets(hpb) -> dict:
+    """The generated secrets."""
+    return json.loads(hpb.check_output("cat /opt/nextcloud-talk-hpb/secrets/secrets.json"))
+
+
+def secret_values(secrets: dict) -> set[str]:
+    """Return every secret value in the file of secrets."""
+    values = {secrets[name] for name in ("session_hash_key", "session_block_key", "internal", "janus_admin")}
+    for entry in secrets["instances"].values():
+        values |= {entry["backend"], entry["turn"]}
+    return values
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Print the containers' logs before a failure is reported."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for name in SERVICES:
+            log = subprocess.run(
+                ["docker", "exec", "hpb-test-hpb", "docker", "logs", "--tail", "15", name],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            report.sections.append((f"log of {name}", log.stdout + log.stderr))

@@ -1,0 +1,62 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each Nextcloud itself says is registered."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+OCC = {
+    "nc": ("web", "php /var/www/nc/occ"),
+    "dev_nc": ("web", "docker exec -u www-data dev-app-1 php /var/www/html/occ"),
+    "test_nc": ("other", "php /var/www/nextcloud/occ"),
+}
+
+
+@pytest.fixture(params=sorted(OCC))
+def instance(request):
+    """One of the three registered instances and a way to ask its occ."""
+    host_name, occ = OCC[request.param]
+    host = request.getfixturevalue(host_name)
+
+    def ask(command: str):
+        return json.loads(host.check_output(f"{occ} {command} --output=json"))
+
+    return request.param, ask
+
+
+def test_exactly_our_entries_once(instance, secrets):
+    name, ask = instance
+    own = secrets["instances"][name]
+    assert ask("talk:signaling:list") == {
+        "servers": [{"server": "https://talk.example.org", "verify": True}],
+        "secret": own["backend"],
+    }
+    assert ask("talk:turn:list") == [
+        {"schemes": "turn", "server": "turn.example.org:3478", "secret": own["turn"], "protocols": "udp,tcp"}
+    ]
+    assert ask("talk:stun:list") == ["turn.example.org:3478"]
+
+
+def test_every_instance_has_secrets_of_its_own(secrets):
+    values = [entry[kind] for entry in secrets["instances"].values() for kind in ("backend", "turn")]
+    assert len(values) == len(set(values)) == 2 * len(secrets["instances"])
+    assert all(len(value) == 64 for value in values)
+
+
+def test_instances_that_are_never_contacted_are_served_all_the_same(hpb, secrets):
+    config = hpb.check_output("cat /opt/nextcloud-talk-hpb/signalling/config/server.conf")
+    assert "[client]\nurl = https://cloud.client.example\n" in config
+    assert secrets["instances"]["client"]["backend"] in config
+
+
+def test_limits_are_in_the_servers_configuration(hpb):
+    config = hpb.check_output("cat /opt/nextcloud-talk-hpb/signalling/config/server.conf")
+    section = config.partition("[nc]\n")[2].partition("\n\n")[0]
+    options = dict(line.split(" = ", 1) for line in section.splitlines())
+    assert options["sessionlimit"] == "15"
+    assert options["maxstreambitrate"] == "2097152"
+    assert options["maxscreenbitrate"] == "4194304"

@@ -1,0 +1,403 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One real call: a publisher and a subscriber that exchange sound and picture through the SFU, with aiortc.
+
+`place` makes the call and returns what was measured; a call that does not come about raises `CallFailed` with the stage
+it reached and what was seen there. Nothing here judges: see `_probe`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fractions
+import os
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._signaling_client import Lost, Refused, Session
+
+try:
+    from aioice import stun, turn
+    from aiortc import (
+        MediaStreamTrack,
+        RTCBundlePolicy,
+        RTCConfiguration,
+        RTCIceServer,
+        RTCIceTransportPolicy,
+        RTCPeerConnection,
+        RTCRtpSender,
+        RTCSessionDescription,
+    )
+    from aiortc.mediastreams import MediaStreamError
+    from aiortc.sdp import candidate_from_sdp
+    from av import AudioFrame, VideoFrame
+except ImportError:  # The module says so before anything of this is used.
+    MediaStreamTrack = object
+
+PICTURE = (160, 120)
+PICTURES_PER_SECOND = 15
+SAMPLES = 960  # 20 ms at 48 kHz, which is one packet
+SAMPLE_RATE = 48000
+ICE_SECONDS = 15
+FRAME_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Relay:
+    """A TURN server that all media must go through. The transport (udp or tcp) is the client's way to it."""
+
+    host: str
+    port: int
+    transport: str
+    username: str
+    password: str = field(repr=False)
+
+
+class CallFailed(Exception):
+    """A call stopped at `stage`: signaling, offer, publisher, requestoffer, subscriber, turn or media."""
+
+    def __init__(self, stage: str, **evidence: Any) -> None:
+        super().__init__(stage)
+        self.stage = stage
+        self.evidence = evidence
+
+
+class Noise(MediaStreamTrack):
+    """Noise that a codec cannot shrink to nothing, so that packets flow all the time."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self._count = -1
+        self._start = 0.0
+        self._pictures: list[Any] = []
+
+    async def _tick(self, rate: int, step: int) -> int:
+        """Wait until the next frame is due and return its time in units of 1/rate seconds."""
+        self._count += 1
+        if not self._start:
+            self._start = time.monotonic()
+        await asyncio.sleep(self._start + self._count * step / rate - time.monotonic())
+        return self._count * step
+
+    async def recv(self) -> Any:
+        """Return the next frame, when it is due."""
+        if self.kind == "audio":
+            frame = AudioFrame(format="s16", layout="mono", samples=SAMPLES)
+            frame.planes[0].update(os.urandom(frame.planes[0].buffer_size))
+            frame.sample_rate = SAMPLE_RATE
+            frame.pts = await self._tick(SAMPLE_RATE, SAMPLES)
+            frame.time_base = fractions.Fraction(1, SAMPLE_RATE)
+            return frame
+        pts = await self._tick(90000, 90000 // PICTURES_PER_SECOND)
+        frame = VideoFrame(*PICTURE, "yuv420p")
+        for index, plane in enumerate(frame.planes):
+            plane.update(os.urandom(plane.buffer_size) if index == 0 else bytes([128]) * plane.buffer_size)
+        frame.pts = pts
+        frame.time_base = fractions.Fraction(1, 90000)
+        return frame
+
+
+class Peer:
+    """One end of the call: a session on the server, a peer connection, and what connects the two."""
+
+    def __init__(self, session: Session, relay: Relay | None) -> None:
+        self.session = session
+        self.partner = session.session_id
+        self.sid = ""
+        # One transport for sound and picture, so one port and one TURN allocation.
+        servers, policy = [], RTCIceTransportPolicy.ALL
+        if relay:
+            uri = f"turn:{relay.host}:{relay.port}?transport={relay.transport}"
+            servers = [RTCIceServer(uri, relay.username, relay.password)]
+            policy = RTCIceTransportPolicy.RELAY
+        self.connection = RTCPeerConnection(RTCConfiguration(servers, policy, RTCBundlePolicy.MAX_BUNDLE))
+        self.description: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._early: list[dict[str, Any]] = []
+        self._described = False
+        self._changed = asyncio.Event()
+        self.connection.on("connectionstatechange", self._changed.set)
+        self._pump = asyncio.ensure_future(self._receive())
+
+    async def _receive(self) -> None:
+        """Take what the SFU sends: one description, and candidates, which may come before it."""
+        try:
+            while True:
+                _sender, data = await self.session.next_data()
+                payload = data.get("payload") or {}
+                if data.get("type") in ("offer", "answer") and not self.description.done():
+                    self.sid = str(data.get("sid", ""))
+                    self.description.set_result(payload)
+                elif data.get("type") == "candidate":
+                    await self._take_candidate(payload.get("candidate") or {})
+        except (Refused, Lost) as error:
+            if not self.description.done():
+                self.description.set_exception(error)
+
+    async def _take_candidate(self, candidate: dict[str, Any]) -> None:
+        if not self._described:
+            self._early.append(candidate)
+            return
+        line = str(candidate.get("candidate") or "").partition(":")[2]
+        if len(line.split()) < 8:
+            return
+        parsed = candidate_from_sdp(line)
+        # Everything is bundled on the first media section, whatever the candidate was sent for.
+        parsed.sdpMLineIndex = 0
+        if parsed.protocol.lower() == "udp":
+            await self.connection.addIceCandidate(parsed)
+
+    async def describe(self, payload: dict[str, Any]) -> None:
+        """Take the remote description, and the candidates that came before it."""
+        await self.connection.setRemoteDescription(RTCSessionDescription(payload["sdp"], payload["type"]))
+        self._described = True
+        for candidate in self._early:
+            await self._take_candidate(candidate)
+        self._early = []
+
+    async def send_description(self) -> None:
+        """Gather candidates and send our offer or answer with all of them in it."""
+        if not self.ice.iceGatherer.getLocalCandidates():
+            raise CallFailed("turn")
+        local = self.connection.localDescription
+        data = {
+            "to": self.partner,
+            "type": local.type,
+            "sid": self.sid or "1",
+            "roomType": "video",
+            "payload": {"type": local.type, "sdp": local.sdp},
+        }
+        await self.session.tell(self.partner, data)
+
+    @property
+    def ice(self) -> Any:
+        """The one ICE transport."""
+        return self.connection.getTransceivers()[0].receiver.transport.transport
+
+    async def connected(self, seconds: float) -> bool:
+        """Wait until media can flow."""
+        end = time.monotonic() + seconds
+        while self.connection.connectionState not in ("connected", "failed", "closed"):
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), max(0.0, end - time.monotonic()))
+            except asyncio.TimeoutError:
+                break
+        return self.connection.connectionState == "connected"
+
+    def pair(self) -> dict[str, Any]:
+        """Return the selected candidate pair, {} when there is none. aiortc has no public name for it."""
+        pairs = getattr(self.ice._connection, "_nominated", {})
+        for selected in pairs.values():
+            return {
+                side: {"type": candidate.type, "protocol": "udp", "address": candidate.host, "port": candidate.port}
+                for side, candidate in (("local", selected.local_candidate), ("remote", selected.remote_candidate))
+            }
+        return {}
+
+    def remote_addresses(self) -> list[tuple[str, int]]:
+        """Return where the SFU says that it can be reached."""
+        return [(item.ip, item.port) for item in self.ice.getRemoteCandidates()]
+
+    def evidence(self) -> dict[str, Any]:
+        """Return what tells how far ICE came."""
+        return {
+            "ice": self.connection.iceConnectionState,
+            "connection": self.connection.connectionState,
+            "local": [f"{item.type} {item.ip}:{item.port}" for item in self.ice.iceGatherer.getLocalCandidates()],
+            "remote": [f"{item.type} {item.ip}:{item.port}" for item in self.ice.getRemoteCandidates()],
+        }
+
+    async def close(self) -> None:
+        """Leave the room and free everything, a TURN allocation included."""
+        self._pump.cancel()
+        if self.description.done() and not self.description.cancelled():
+            self.description.exception()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self.session.close(), 5)
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self.connection.close(), 5)
+
+
+class Reception:
+    """Takes the frames of one track: how many, and when the first one came."""
+
+    def __init__(self, track: Any) -> None:
+        self.kind = track.kind
+        self.frames = 0
+        self.first = 0.0
+        self.arrived = asyncio.Event()
+        self._task = asyncio.ensure_future(self._take(track))
+
+    async def _take(self, track: Any) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                await track.recv()
+                self.frames += 1
+                if self.frames == 1:
+                    self.first = time.monotonic()
+                    self.arrived.set()
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._task.cancel()
+
+
+async def described(peer: Peer, stage: str, seconds: float) -> dict[str, Any]:
+    """Wait for the SFU's description. Raises `CallFailed` at that stage."""
+    try:
+        return await asyncio.wait_for(peer.description, seconds)
+    except Refused as error:
+        raise CallFailed(stage, code=error.code, message=error.message) from error
+    except Lost as error:
+        raise CallFailed(stage, message=str(error)) from error
+    except asyncio.TimeoutError as error:
+        raise CallFailed(stage, code="timeout") from error
+
+
+async def publish(peer: Peer) -> None:
+    """Send noise to the SFU until the peer is closed."""
+    for kind in ("audio", "video"):
+        transceiver = peer.connection.addTransceiver(Noise(kind), "sendonly")
+        # Without the retransmission format, repeated packets keep their stream and the counts stay true.
+        codecs = RTCRtpSender.getCapabilities(kind).codecs
+        wanted = ("audio/opus", "video/vp8")
+        transceiver.setCodecPreferences([item for item in codecs if item.mimeType.lower() in wanted])
+    await peer.connection.setLocalDescription()
+    await peer.send_description()
+    await peer.describe(await described(peer, "offer", ICE_SECONDS))
+    if not await peer.connected(ICE_SECONDS):
+        raise CallFailed("publisher", **peer.evidence())
+
+
+async def subscribe(peer: Peer, publisher: str) -> list[Reception]:
+    """Ask the SFU for the publisher's stream and wait until media can flow; returns the receptions."""
+    receptions: list[Reception] = []
+    peer.partner = publisher
+    peer.connection.on("track", lambda track: receptions.append(Reception(track)))
+    await peer.session.tell(publisher, {"type": "requestoffer", "roomType": "video"})
+    await peer.describe(await described(peer, "requestoffer", ICE_SECONDS))
+    await peer.connection.setLocalDescription()
+    await peer.send_description()
+    if not await peer.connected(ICE_SECONDS):
+        raise CallFailed("subscriber", **peer.evidence())
+    return receptions
+
+
+async def measure(peer: Peer, receptions: list[Reception], asked: float, seconds: float) -> dict[str, Any]:
+    """Wait for the first frames, listen for the given time and return the figures."""
+    waits = [asyncio.ensure_future(item.arrived.wait()) for item in receptions]
+    if waits:
+        await asyncio.wait(waits, timeout=FRAME_SECONDS)
+    for wait in waits:
+        wait.cancel()
+    missing = sorted({"audio", "video"} - {item.kind for item in receptions if item.frames})
+    if not missing:
+        await asyncio.sleep(seconds)
+    figures: dict[str, Any] = {"seconds": seconds, "pair": peer.pair(), "missing": missing}
+    for item in receptions:
+        item.stop()
+        report = await next(
+            transceiver.receiver for transceiver in peer.connection.getTransceivers() if transceiver.kind == item.kind
+        ).getStats()
+        inbound = [entry for entry in report.values() if entry.type == "inbound-rtp"]
+        figures[item.kind] = {
+            "received": sum(entry.packetsReceived for entry in inbound),
+            "lost": sum(max(0, entry.packetsLost) for entry in inbound),
+            "frames": item.frames,
+        }
+        if item.kind == "video" and item.frames:
+            figures["first_frame_seconds"] = round(item.first - asked, 2)
+    return figures
+
+
+async def place(
+    open_session: Callable[[], Awaitable[Session]], room: str, relay: Relay | None, seconds: float
+) -> dict[str, Any]:
+    """Place one call of two new sessions in `room` and return its figures.
+
+    They are: audio and video (received and lost packets, frames), first_frame_seconds (from the request for the
+    stream to its first picture), pair and publisher_pair (selected candidates), missing (kinds that never came).
+    Raises `CallFailed`.
+    """
+    peers: list[Peer] = []
+    try:
+        for _end in ("publisher", "subscriber"):
+            session = await open_session()
+            peers.append(Peer(session, relay))
+            await session.join(room)
+        publisher, subscriber = peers
+        await publish(publisher)
+        asked = time.monotonic()
+        receptions = await subscribe(subscriber, publisher.session.session_id)
+        figures = await measure(subscriber, receptions, asked, seconds)
+        figures["publisher_pair"] = publisher.pair()
+        return figures
+    except Refused as error:
+        raise CallFailed("signaling", code=error.code, message=error.message) from error
+    except Lost as error:
+        raise CallFailed("signaling", message=str(error)) from error
+    except CallFailed as error:
+        if relay and error.stage in ("turn", "publisher", "subscriber"):
+            sfu = [address for peer in peers for address in peer.remote_addresses()] if error.stage != "turn" else []
+            error.evidence["turn"] = await examine_turn(relay, sfu)
+        raise
+    finally:
+        await asyncio.gather(*(peer.close() for peer in reversed(peers)))
+
+
+async def examine_turn(relay: Relay, peers: list[tuple[str, int]]) -> dict[str, Any]:
+    """Say why a TURN server does not serve: allocate once, then ask it to relay to the first of `peers`.
+
+    Returns {"allocate": "ok" or an error, "bind": the same for the peer, "peer": its address}. An error is a TURN
+    error code as text, "timeout", "refused", "name" or the name of the exception.
+    """
+    loop = asyncio.get_running_loop()
+    server = (relay.host, relay.port)
+    kind = turn.TurnClientTcpProtocol if relay.transport == "tcp" else turn.TurnClientUdpProtocol
+
+    def factory() -> Any:
+        return kind(server, relay.username, relay.password, lifetime=60, channel_refresh_time=500)
+
+    found: dict[str, Any] = {}
+    try:
+        if relay.transport == "tcp":
+            transport, client = await asyncio.wait_for(loop.create_connection(factory, *server), 5)
+        else:
+            transport, client = await asyncio.wait_for(loop.create_datagram_endpoint(factory, remote_addr=server), 5)
+    except (OSError, asyncio.TimeoutError) as error:
+        return {"allocate": turn_error(error)}
+    try:
+        await asyncio.wait_for(client.connect(), 5)
+        found["allocate"] = "ok"
+        if peers:
+            found["peer"] = f"{peers[0][0]}:{peers[0][1]}"
+            found["bind"] = "ok"
+            await asyncio.wait_for(client.channel_bind(0x4000, peers[0]), 5)
+    except (OSError, asyncio.TimeoutError, stun.TransactionError) as error:
+        found["bind" if "bind" in found else "allocate"] = turn_error(error)
+    finally:
+        with contextlib.suppress(Exception):
+            if found.get("allocate") == "ok":
+                await asyncio.wait_for(client.delete(), 2)
+        transport.close()
+    return found
+
+
+def turn_error(error: Exception) -> str:
+    """Return a short name for what went wrong at the TURN server."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        code: tuple[int, str] = response.attributes.get("ERROR-CODE", (0, ""))
+        return str(code[0])
+    if isinstance(error, asyncio.TimeoutError) or type(error).__name__ == "TransactionTimeout":
+        return "timeout"
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if type(error).__name__ == "gaierror":
+        return "name"
+    return type(error).__name__

@@ -1,0 +1,562 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The judgement of the call probe: from what was seen to verdicts, causes, remedies and the table. No input or output.
+
+A step of one instance (or of `ALL`, the server itself) has one `Verdict`; a record is a verdict with its place.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+ALL = "all"
+OK, FAILED, WARNING, SKIPPED = "ok", "failed", "warning", "skipped"
+
+CLOSED_PATHS = ("/metrics", "/api/v1/stats", "/api/v1/serverinfo", "/turn/credentials", "/debug/pprof/")
+PUBLIC_PATHS = "/spreed, /api/v1/welcome and /api/v1/room/"
+
+# Percent of lost packets above which a path is worth a warning, and above which people complain.
+LOSS_WARNING = 1.0
+LOSS_FAILED = 10.0
+
+STEP_NAMES = {
+    "welcome": "welcome of the signaling server",
+    "closed": "private paths closed",
+    "websocket": "internal session",
+    "request": "signed request",
+    "hello": "way to the Nextcloud",
+    "direct": "direct call",
+}
+
+RUN_DEPLOY = "Run the deployment again and look at the log of the container"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a step came to: `seen` for people, `figures` for machines; a bad one has a cause and a remedy."""
+
+    status: str
+    seen: str = ""
+    cause: str = ""
+    remedy: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def record(self, instance: str, step: str) -> dict[str, Any]:
+        """Return the verdict with its place, as plain data."""
+        place = {"instance": instance, "step": step, "name": step_name(step)}
+        rest = {"seen": self.seen, "cause": self.cause, "remedy": self.remedy, "figures": self.figures}
+        return {**place, "status": self.status, **rest}
+
+
+def passed(seen: str, **figures: Any) -> Verdict:
+    """Return a good verdict."""
+    return Verdict(OK, seen, figures=figures)
+
+
+def failed(cause: str, remedy: str, **figures: Any) -> Verdict:
+    """Return a bad verdict."""
+    return Verdict(FAILED, cause, cause, remedy, figures)
+
+
+def skipped(why: str) -> Verdict:
+    """Return the verdict of a step that another one made pointless."""
+    return Verdict(SKIPPED, why)
+
+
+def softened(verdict: Verdict, note: str) -> Verdict:
+    """Return a bad verdict as a warning with a note in front; good ones are as they were."""
+    if verdict.status != FAILED:
+        return verdict
+    return Verdict(WARNING, f"{note} {verdict.seen}".strip(), verdict.cause, verdict.remedy, verdict.figures)
+
+
+def call_steps(protocols: Sequence[str]) -> list[str]:
+    """Return the names of the calls that an instance gets."""
+    return ["direct", *(f"turn-{protocol}" for protocol in protocols)]
+
+
+def step_name(step: str) -> str:
+    """Return a step's name for people."""
+    return STEP_NAMES.get(step) or f"call over TURN {step.partition('-')[2]}"
+
+
+# --- the way to a server -------------------------------------------------------------------------------------------
+
+
+def unreachable(error: BaseException, host: str) -> Verdict:
+    """Explain why a request or a websocket from here to `host` did not come about."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return bad_certificate(error, host)
+    if isinstance(error, ssl.SSLError):
+        return failed(
+            f"{host} does not speak TLS as expected ({error.reason or 'no reason given'}).",
+            "Check that Traefik or your own proxy answers on this port, and with TLS.",
+        )
+    if isinstance(error, socket.gaierror):
+        return failed(
+            f"The name {host} does not resolve on the controller.",
+            "Give the name an address in DNS, or name it in hpb_resolve.",
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return failed(
+            f"{host} refuses the connection, so nothing listens there.",
+            f"{RUN_DEPLOY} traefik, or that of your own proxy.",
+        )
+    if isinstance(error, TimeoutError):
+        return failed(
+            f"{host} does not answer in time.",
+            "Open TCP 443 in the firewall before the HPB host, and check the address that the name resolves to.",
+        )
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if status:
+        return no_websocket(int(status), host)
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return failed(f"{host} cannot be reached: {text}.", "Check the network between the controller and the HPB host.")
+
+
+def bad_certificate(error: ssl.SSLCertVerificationError, host: str) -> Verdict:
+    """Explain a certificate that does not hold, by OpenSSL's verification code."""
+    code, text = error.verify_code, error.verify_message
+    if code in (9, 10):
+        return failed(
+            f"The certificate of {host} is not valid now ({text}).",
+            "Renew it, and check the clock of the controller.",
+        )
+    if code in (62, 64):
+        return failed(
+            f"The certificate of {host} is for another name.",
+            f"Get a certificate that names {host}, or correct hpb_domain.",
+        )
+    if code in (18, 19, 20, 21):
+        return failed(
+            f"The certificate of {host} comes from an authority that the controller does not know.",
+            "Add the authority's PEM file to hpb_ca_files, "
+            "and check that the server sends its intermediate certificates.",
+        )
+    return failed(f"The certificate of {host} does not hold: {text}.", "Replace the certificate.")
+
+
+def no_websocket(status: int, host: str) -> Verdict:
+    """Explain an HTTP answer in place of a websocket."""
+    if status == 404:
+        return failed(
+            f"https://{host}/spreed answers 404, expected a websocket.",
+            "Let the proxy pass /spreed to the signaling server.",
+        )
+    if status in (200, 400, 426):
+        return failed(
+            f"https://{host}/spreed answers {status}: the proxy does not pass the upgrade to a websocket on.",
+            "Let the proxy speak HTTP/1.1 to the signaling server and pass the headers Connection and Upgrade.",
+        )
+    if status in (502, 503, 504):
+        return failed(
+            f"The proxy of {host} answers {status}: it does not reach the signaling server.",
+            f"{RUN_DEPLOY} signalling.",
+        )
+    return failed(f"https://{host}/spreed answers {status}, expected a websocket.", "Look at the log of the proxy.")
+
+
+# --- steps of the server -------------------------------------------------------------------------------------------
+
+
+def welcome(url: str, status: int, body: bytes, header: str | None) -> Verdict:
+    """Judge the answer of /api/v1/welcome; the figures are version and features."""
+    if status in (502, 503, 504):
+        return failed(
+            f"The proxy answers {status} for {url}: it does not reach the signaling server.",
+            f"{RUN_DEPLOY} signalling.",
+        )
+    if status != 200:
+        return failed(
+            f"{url}/api/v1/welcome answers {status}, expected 200.",
+            f"Let the proxy pass {PUBLIC_PATHS} to the signaling server, and check hpb_domain.",
+        )
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "nextcloud-spreed-signaling" not in content:
+        return failed(
+            f"{url}/api/v1/welcome answers something that is no signaling server.",
+            "Check hpb_domain, and to what the proxy passes this path.",
+        )
+    version = str(content.get("version", ""))
+    features = sorted(item.strip() for item in (header or "").split(",") if item.strip())
+    if not features:
+        return failed(
+            f"{url}/api/v1/welcome comes without the header X-Spreed-Signaling-Features.",
+            "Let the proxy keep the headers of the answer: Talk reads the features from it.",
+            version=version,
+        )
+    if "mcu" not in features:
+        return failed(
+            f"The signaling server {version} has no SFU (feature mcu is missing): it is not connected to Janus.",
+            f"{RUN_DEPLOY} janus, then of signalling.",
+            version=version,
+            features=features,
+        )
+    return passed(f"signaling server {version} with mcu", version=version, features=features)
+
+
+def closed(statuses: Mapping[str, int]) -> Verdict:
+    """Judge the answers of the paths that must not be public."""
+    leaking = {path: status for path, status in statuses.items() if status != 404}
+    if not leaking:
+        return passed(f"404 for {', '.join(statuses)}", statuses=dict(statuses))
+    seen = ", ".join(f"{path} answers {status}" for path, status in leaking.items())
+    return failed(
+        f"{seen}, expected 404 from outside.",
+        f"Let the proxy pass only {PUBLIC_PATHS} to the signaling server.",
+        statuses=dict(statuses),
+    )
+
+
+def session_refused(code: str, message: str) -> Verdict:
+    """Explain why the server refused an internal session."""
+    known = {
+        "invalid_token": (
+            "The signaling server refuses the internal secret.",
+            "Run the deployment again: it runs with another secret than the secrets file says.",
+        ),
+        "invalid_client_type": (
+            "The signaling server accepts no internal clients: its internal secret is empty.",
+            "Run the deployment again: server.conf lacks clients.internalsecret.",
+        ),
+        "invalid_backend": (
+            "The signaling server does not know the URL of this instance.",
+            "Run the deployment again with this instance in the inventory.",
+        ),
+        "too_many_requests": (
+            "The signaling server has locked this controller's address out, after too many failed attempts from it.",
+            "Wait half an hour, or restart the signaling server, and find out who tried from this address.",
+        ),
+    }
+    if code in known:
+        return failed(*known[code])
+    return failed(
+        f"The signaling server refuses a session: {code}{f' ({message})' if message else ''}.",
+        "Look at the log of the container signalling.",
+    )
+
+
+def session_lost(message: str) -> Verdict:
+    """Explain a websocket that ended too early."""
+    return failed(
+        f"The session on the signaling server ended early: {message}.",
+        "Check that the proxy lets websockets live, and the log of the container signalling.",
+    )
+
+
+# --- steps of an instance ------------------------------------------------------------------------------------------
+
+
+def request(url: str, status: int) -> Verdict:
+    """Judge the answer to the request that was signed with the instance's secret."""
+    if status == 200:
+        return passed("the signaling server accepts the instance's secret")
+    if status == 403:
+        return failed(
+            f"The signaling server refuses the signature for {url}: it does not know this URL, or with another secret.",
+            "Run the deployment again with this instance in the inventory; it was not tried a second time.",
+        )
+    if status == 429:
+        return session_refused("too_many_requests", "")
+    if status == 404:
+        return failed(
+            "The path /api/v1/room/ answers 404.", "Let the proxy pass /api/v1/room/ to the signaling server."
+        )
+    if status == 411:
+        return failed(
+            "The proxy drops Content-Length of a POST.", "Let the proxy buffer requests or pass Content-Length on."
+        )
+    return failed(
+        f"A signed request is answered {status}, expected 200.", "Look at the log of the container signalling."
+    )
+
+
+UNREACHABLE_WORDS = ("no such host", "connection refused", "no route to host", "network is unreachable", "i/o timeout")
+UNREACHABLE_WORDS += ("deadline exceeded", "server misbehaving", "connection reset", "timeout awaiting")
+
+BACKEND_ERRORS = (
+    ("unknown authority", "does not know the authority of its certificate", "add the authority to hpb_ca_files"),
+    ("certificate is valid for", "gets a certificate for another name", "correct the certificate or talk_url"),
+    ("not valid for any names", "gets a certificate for another name", "correct the certificate or talk_url"),
+    ("has expired or is not yet valid", "gets a certificate that is not valid now", "renew it and check the clocks"),
+    ("no such host", "cannot resolve its name", "give the name an address in DNS or in hpb_resolve"),
+    ("server misbehaving", "cannot resolve its name", "give the name an address in DNS or in hpb_resolve"),
+    ("connection refused", "is refused the connection", "start its web server or open its firewall"),
+    ("no route to host", "finds no route to it", "check network and firewall between the two"),
+    ("network is unreachable", "finds no route to it", "check network and firewall between the two"),
+    ("i/o timeout", "gets no answer in time", "open its firewall for the HPB host and check that it is up"),
+    ("deadline exceeded", "gets no answer in time", "open its firewall for the HPB host and check that it is up"),
+    ("timeout awaiting", "gets no answer in time", "check the load of its web server"),
+    ("connection reset", "is cut off", "check its web server and the firewall between the two"),
+    ("unsupported content type", "gets no JSON from it", "check talk_url, its maintenance mode and that Talk is on"),
+    ("unsupported_content_type", "gets no JSON from it", "check talk_url, its maintenance mode and that Talk is on"),
+    ("incomplete", "gets an answer that is not Talk's", "check talk_url, its maintenance mode and that Talk is on"),
+    ("invalid character", "gets an answer that is not Talk's", "check talk_url and its maintenance mode"),
+    ("throttled", "is throttled by its brute force protection", "take the HPB's address out of it and wait"),
+)
+
+
+def is_unreachable(code: str, message: str) -> bool:
+    """Whether an error of a hello says that the HPB does not reach the Nextcloud at all."""
+    return code == "timeout" or (code == "internal_error" and any(word in message for word in UNREACHABLE_WORDS))
+
+
+def hello(url: str, code: str, message: str) -> Verdict:
+    """Judge the error that answers a hello with a made-up ticket; "" is an accepted one, "timeout" none at all."""
+    if code == "invalid_ticket":
+        return passed("the HPB reaches the Nextcloud, and both hold the same secret")
+    if code == "":
+        return failed(f"{url} accepts a made-up ticket.", "Check what answers there: Talk would have refused it.")
+    if code == "timeout":
+        return failed(
+            f"The HPB gets no answer from {url} in time.",
+            "Open the Nextcloud's firewall for the HPB host and check that the Nextcloud is up.",
+        )
+    if code == "invalid_request":
+        return failed(
+            f"{url} refuses the signature of the HPB: it holds another secret.",
+            "Register the HPB there again, with the secret of this instance.",
+        )
+    if code == "internal_error":
+        for words, what, remedy in BACKEND_ERRORS:
+            if words in message:
+                return failed(f"The HPB {what}, at {url}.", f"For this instance: {remedy}.")
+    if code in ("invalid_backend", "too_many_requests"):
+        return session_refused(code, message)
+    return failed(
+        f"{url} answers the HPB with {code}{f' ({message})' if message else ''}, expected invalid_ticket.",
+        "Look at the log of this Nextcloud and of the container signalling.",
+    )
+
+
+def hello_of(instance: Mapping[str, Any], code: str, message: str) -> Verdict:
+    """Judge a hello with regard to what the inventory says of the instance.
+
+    Where we may not register, the other side may not be ready; an optional Nextcloud may be switched off.
+    """
+    verdict = hello(instance["url"], code, message)
+    if not instance.get("register", True):
+        return softened(verdict, "Not registered by us, so perhaps not entered there yet:")
+    if instance.get("optional") and is_unreachable(code, message):
+        return softened(verdict, "Not checked, it is optional:")
+    return verdict
+
+
+# --- calls ---------------------------------------------------------------------------------------------------------
+
+
+def loss_percent(figures: Mapping[str, Any]) -> float:
+    """Return how many of all expected packets were lost, in percent."""
+    kinds = [figures[kind] for kind in ("audio", "video") if kind in figures]
+    lost = sum(item["lost"] for item in kinds)
+    expected = sum(item["received"] for item in kinds) + lost
+    return round(100 * lost / expected, 2) if expected else 0.0
+
+
+def show_pair(pair: Mapping[str, Any]) -> str:
+    """Return a candidate pair as text."""
+    if not pair:
+        return "unknown path"
+    sides = [f"{pair[side]['type']} {join_address(pair[side])}" for side in ("local", "remote")]
+    return " -> ".join(sides)
+
+
+def join_address(candidate: Mapping[str, Any]) -> str:
+    """Return address and port as one word."""
+    address = candidate["address"]
+    return f"[{address}]:{candidate['port']}" if ":" in address else f"{address}:{candidate['port']}"
+
+
+def call(step: str, figures: dict[str, Any]) -> Verdict:
+    """Judge the figures of a call that was connected."""
+    figures = {**figures, "loss_percent": loss_percent(figures)}
+    missing = figures.get("missing") or []
+    if missing:
+        return failed(
+            f"The call was connected, but no {' and no '.join(missing)} came through.",
+            "Look at the log of the container janus, and for a firewall that drops large UDP packets.",
+            **figures,
+        )
+    loss, audio, video = figures["loss_percent"], figures["audio"], figures["video"]
+    seen = (
+        f"{audio['received']} audio and {video['received']} video packets, {audio['lost'] + video['lost']} lost "
+        f"({loss:g} %), first picture after {figures.get('first_frame_seconds', 0):.1f} s, {show_pair(figures['pair'])}"
+    )
+    if step != "direct" and figures["pair"] and figures["pair"]["local"]["type"] != "relay":
+        return failed(
+            f"The call did not go through TURN but by {show_pair(figures['pair'])}.",
+            "Install the newest aiortc on the controller: it was told to use nothing but TURN.",
+            **figures,
+        )
+    if loss > LOSS_FAILED:
+        return failed(
+            f"{loss:g} % of the packets were lost.",
+            "Check the load of the HPB host and of the controller, and the line between them.",
+            **figures,
+        )
+    if loss > LOSS_WARNING:
+        return Verdict(WARNING, seen, f"{loss:g} % of the packets were lost.", "Check the line and the load.", figures)
+    return Verdict(OK, seen, figures=figures)
+
+
+def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> Verdict:
+    """Explain a call that did not come about; `server` is the TURN server as configured, "" without one."""
+    code, message = str(evidence.get("code", "")), str(evidence.get("message", ""))
+    if stage == "signaling":
+        return session_refused(code, message) if code else session_lost(message)
+    if stage in ("offer", "requestoffer"):
+        return no_description(stage, code, message)
+    turn = evidence.get("turn") or {}
+    if turn and turn.get("allocate") != "ok":
+        return no_allocation(server, step.partition("-")[2], str(turn.get("allocate", "")), evidence)
+    if stage == "turn":
+        return failed(
+            f"The TURN server {server} gave no relay address at the first attempt and one at the second.",
+            "Run the verification again; if it stays so, look at the load of the HPB host.",
+            **evidence,
+        )
+    return no_path(step, server, stage, evidence)
+
+
+def no_description(stage: str, code: str, message: str) -> Verdict:
+    """Explain an SFU that does not answer."""
+    what = "take the publisher's offer" if stage == "offer" else "offer the publisher's stream to the subscriber"
+    if code == "not_allowed":
+        return failed(f"The signaling server does not allow to {what}: {message}", "Look at the log of signalling.")
+    reason = {"timeout": "no answer in time", "": message}.get(code, code)
+    return failed(f"Janus did not {what} ({reason}).", f"{RUN_DEPLOY} janus, then of signalling.")
+
+
+def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str, Any]) -> Verdict:
+    """Explain a TURN server that gives no relay address."""
+    known = {
+        "401": (
+            f"The TURN server {server} refuses this instance's TURN secret (401).",
+            "Run the deployment again: coturn does not have the secret that the secrets file says.",
+        ),
+        "486": (
+            f"The TURN server {server} has reached its quota (486).",
+            "Raise or remove user-quota and total-quota of coturn.",
+        ),
+        "508": (
+            f"The TURN server {server} has no free relay port (508).",
+            "Widen the relay range of coturn (min-port, max-port) and the firewall's.",
+        ),
+        "timeout": (
+            f"The TURN server {server} does not answer over {protocol}.",
+            f"Open {protocol} {server.rpartition(':')[2]} in the firewall before the HPB host. {RUN_DEPLOY} coturn.",
+        ),
+        "refused": (
+            f"Nothing listens for TURN on {server} over {protocol}.",
+            f"{RUN_DEPLOY} coturn.",
+        ),
+        "name": (
+            f"The name of the TURN server {server} does not resolve on the controller.",
+            "Give the name an address in DNS, or name it in hpb_resolve.",
+        ),
+    }
+    if error in known:
+        return failed(*known[error], **evidence)
+    return failed(f"The TURN server {server} gives no relay address ({error}).", f"{RUN_DEPLOY} coturn.", **evidence)
+
+
+def no_path(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> Verdict:
+    """Explain two ends that know of each other and do not connect."""
+    remote = [str(item) for item in evidence.get("remote") or []]
+    where = ", ".join(sorted({item.split(" ", 1)[1].rpartition(":")[0] for item in remote if " " in item}))
+    if not remote:
+        return failed(
+            f"Janus named no address for the {stage}.",
+            "Check ice_enforce_list in the configuration of janus: it must match an interface of the HPB host.",
+            **evidence,
+        )
+    if evidence.get("ice") == "completed":
+        return failed(
+            f"The {stage} reached Janus, but the encryption of the media (DTLS) was not agreed on.",
+            "Look for a firewall that drops large UDP packets, and at the log of the container janus.",
+            **evidence,
+        )
+    if step == "direct":
+        return failed(
+            f"No media path from the controller to Janus at {where} ({stage}).",
+            "Open the UDP range of Janus in the firewall before the HPB host, "
+            "and check that this is the address at which it is reached (hpb_public_ip).",
+            **evidence,
+        )
+    turn = evidence.get("turn") or {}
+    if turn.get("bind") == "403":
+        return failed(
+            f"The TURN server {server} refuses to relay to Janus at {turn.get('peer', where)} (403).",
+            "Allow exactly this address in coturn (allowed-peer-ip), or correct external-ip.",
+            **evidence,
+        )
+    return failed(
+        f"The TURN server {server} serves, but nothing came through between it and Janus at {where} ({stage}).",
+        "Open the relay range of coturn and the UDP range of Janus between the two.",
+        **evidence,
+    )
+
+
+# --- the report ----------------------------------------------------------------------------------------------------
+
+
+def failures(records: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the failures; steps of one instance that have one cause are one failure."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record["status"] == FAILED:
+            found.setdefault((record["instance"], record["cause"], record["remedy"]), []).append(record)
+    result = []
+    for (instance, cause, remedy), group in found.items():
+        names = ", ".join(record["name"] for record in group)
+        place = "HPB" if instance == ALL else instance
+        result.append(
+            {
+                "instance": instance,
+                "step": ", ".join(record["step"] for record in group),
+                "cause": cause,
+                "remedy": remedy,
+                "sentence": f"{place}, {names}: {cause} {remedy}",
+            }
+        )
+    return result
+
+
+def warnings(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each warning."""
+    return [
+        f"{record['instance']}, {record['name']}: {record['seen']} {record['remedy']}".strip()
+        for record in records
+        if record["status"] == WARNING
+    ]
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the records as lines of text with aligned columns."""
+    rows = [("instance", "step", "result", "seen")]
+    rows += [(row["instance"], row["name"], row["status"], row["seen"]) for row in records]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return ["  ".join([*(row[column].ljust(widths[column]) for column in range(3)), row[3]]).rstrip() for row in rows]
+
+
+def report(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the whole result: ok, results, table, failures, version and features of the server."""
+    found = failures(records)
+    figures = next((row["figures"] for row in records if row["step"] == "welcome"), {})
+    return {
+        "ok": not found,
+        "results": [dict(row) for row in records],
+        "table": table(records),
+        "failures": found,
+        "version": figures.get("version", ""),
+        "features": figures.get("features", []),
+    }

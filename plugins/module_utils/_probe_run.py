@@ -1,0 +1,258 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The run of the call probe: which step comes when, what it asks, and what stops the next ones.
+
+`in_child` runs it in a process of its own, which cannot hang the caller; `child` is what that process does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import time
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _call, _probe, _signaling_client
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._probe import ALL, OK, Verdict
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._signaling_client import Lost, Refused, Session
+
+HTTP_SECONDS = 10
+# The server itself waits up to 10 seconds for the capabilities and as long for the answer.
+HELLO_SECONDS = 25
+# A call of aiortc encodes, encrypts and decodes in one process: more at once would measure the controller.
+CALLS_AT_ONCE = 6
+# What the child gets for its start and its last words, beside the time for its steps.
+SPARE_SECONDS = 20
+# The name behind which an IPv6 address of a TURN server is given to aiortc, which takes names only.
+TURN_ALIAS = "turn-server.invalid"
+
+START = (
+    "import json, sys; spec = json.load(sys.stdin); sys.path[:] = spec.pop('sys_path'); "
+    "from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe_run; _probe_run.child(spec)"
+)
+
+
+class ProbeError(Exception):
+    """The probe itself did not work; the message is for the user."""
+
+
+class Probe:
+    """One run: `spec` has the options of the module call_probe, the records grow as steps end."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.url = spec["url"].rstrip("/")
+        self.host = urlsplit(self.url).netloc
+        self.secret = spec["internal_secret"]
+        self.instances = spec["instances"]
+        self.turn = spec.get("turn") or {}
+        self.seconds = spec["duration"]
+        self.timeout = spec["timeout"]
+        self.context = _signaling_client.tls_context(spec["ca_files"], spec["ca_pem"])
+        self.calls = _probe.call_steps(self.turn.get("protocols") or [])
+        self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return all steps in the order of the plan; one without a verdict was not finished."""
+        late = _probe.failed(
+            f"It was not finished within {self.timeout} seconds.", "Raise the timeout, or look for what answers slowly."
+        )
+        plan = [(ALL, step) for step in ("welcome", "closed", "websocket")]
+        plan += [(item["id"], step) for item in self.instances for step in ("request", "hello", *self.calls)]
+        return [self._verdicts.get(place, late).record(*place) for place in plan]
+
+    def _note(self, instance: str, step: str, verdict: Verdict) -> bool:
+        """Keep a verdict and return whether it is a good one."""
+        self._verdicts[instance, step] = verdict
+        return verdict.status == OK
+
+    def _skip(self, why: str, instance: str, *steps: str) -> None:
+        for step in steps:
+            self._note(instance, step, _probe.skipped(why))
+
+    async def run(self) -> None:
+        """Take all steps. What cannot succeed after a failure is not tried, so one cause is reported once."""
+        if not await self._welcome():
+            self._skip("the signaling server is not ready", ALL, "closed", "websocket")
+            for item in self.instances:
+                self._skip("the signaling server is not ready", item["id"], "request", "hello", *self.calls)
+            return
+        _closed, *accepted = await asyncio.gather(self._closed(), *(self._request(item) for item in self.instances))
+        able = [item for item, good in zip(self.instances, accepted) if good]
+        for item in self.instances:
+            if item not in able:
+                self._skip("the signed request failed", item["id"], "hello", *self.calls)
+        if not able:
+            self._skip("no instance's signed request was accepted", ALL, "websocket")
+            return
+        # One internal session before all others: a wrong secret is tried once, not once for each call.
+        if not await self._websocket(able[0]):
+            for item in able:
+                self._skip("no session on the signaling server", item["id"], "hello", *self.calls)
+            return
+        await asyncio.gather(*(self._hello(item) for item in able), *(self._paths(item) for item in able))
+
+    async def _welcome(self) -> bool:
+        try:
+            answer = await self._fetch("/api/v1/welcome")
+        except (OSError, HTTPException) as error:
+            return self._note(ALL, "welcome", _probe.unreachable(error, self.host))
+        features = answer.headers.get(_signaling_client.FEATURES_HEADER.lower())
+        return self._note(ALL, "welcome", _probe.welcome(self.url, answer.status, answer.body, features))
+
+    async def _closed(self) -> None:
+        try:
+            answers = await asyncio.gather(*(self._fetch(path) for path in _probe.CLOSED_PATHS))
+        except (OSError, HTTPException) as error:
+            self._note(ALL, "closed", _probe.unreachable(error, self.host))
+            return
+        statuses = {path: answer.status for path, answer in zip(_probe.CLOSED_PATHS, answers)}
+        self._note(ALL, "closed", _probe.closed(statuses))
+
+    async def _request(self, item: dict[str, Any]) -> bool:
+        # A message to a room in which nobody is has no effect.
+        body = json.dumps({"type": "message", "message": {"data": {}}}).encode()
+        headers = _signaling_client.signed_headers(item["secret"], item["url"], body)
+        try:
+            answer = await self._fetch(f"/api/v1/room/{room_name()}", headers, body)
+        except (OSError, HTTPException) as error:
+            return self._note(item["id"], "request", _probe.unreachable(error, self.host))
+        return self._note(item["id"], "request", _probe.request(item["url"], answer.status))
+
+    async def _websocket(self, item: dict[str, Any]) -> bool:
+        try:
+            session = await self._internal_session(item)
+            await session.close()
+        except Exception as error:  # noqa: BLE001 - of the libraries' many, each is explained
+            return self._note(ALL, "websocket", self._explain(error))
+        return self._note(ALL, "websocket", _probe.passed("websocket and internal secret are accepted"))
+
+    async def _hello(self, item: dict[str, Any]) -> None:
+        hello = _signaling_client.ticket_hello(item["url"], f"probe-{secrets.token_hex(16)}")
+        try:
+            session = await Session.open(self.url, self.context, hello, HELLO_SECONDS)
+            await session.close()
+            verdict = _probe.hello_of(item, "", "")
+        except Refused as error:
+            verdict = _probe.hello_of(item, error.code, error.message)
+        except asyncio.TimeoutError:
+            verdict = _probe.hello_of(item, "timeout", "")
+        except Exception as error:  # noqa: BLE001
+            verdict = self._explain(error)
+        self._note(item["id"], "hello", verdict)
+
+    async def _paths(self, item: dict[str, Any]) -> None:
+        await asyncio.gather(*(self._call(item, step) for step in self.calls))
+
+    async def _call(self, item: dict[str, Any], step: str) -> None:
+        protocol = step.partition("-")[2]
+        if protocol and not item.get("turn_secret"):
+            self._skip("the instance has no TURN secret", item["id"], step)
+            return
+        server = self.turn["server"] if protocol else ""
+        async with self.slots:
+            try:
+                relay = self._relay(item, protocol) if protocol else None
+                figures = await _call.place(lambda: self._internal_session(item), room_name(), relay, self.seconds)
+                verdict = _probe.call(step, figures)
+            except _call.CallFailed as error:
+                verdict = _probe.call_failed(step, server, error.stage, error.evidence)
+            except Exception as error:  # noqa: BLE001
+                verdict = self._explain(error)
+        self._note(item["id"], step, verdict)
+
+    def _relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
+        host, port = split_server(self.turn["server"])
+        credentials = _signaling_client.turn_credentials(item["turn_secret"], "probe", int(time.time()) + 3600)
+        return _call.Relay(TURN_ALIAS if ":" in host else host, port, protocol, *credentials)
+
+    async def _internal_session(self, item: dict[str, Any]) -> Session:
+        hello = _signaling_client.internal_hello(self.secret, item["url"])
+        return await Session.open(self.url, self.context, hello)
+
+    async def _fetch(
+        self, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> _signaling_client.Answer:
+        return await asyncio.to_thread(
+            _signaling_client.fetch, self.url + path, self.context, HTTP_SECONDS, headers, body
+        )
+
+    def _explain(self, error: Exception) -> Verdict:
+        """Return the verdict for an exception of a session."""
+        if isinstance(error, Refused):
+            return _probe.session_refused(error.code, error.message)
+        if isinstance(error, Lost):
+            return _probe.session_lost(str(error))
+        if isinstance(error, asyncio.TimeoutError):
+            error = TimeoutError()
+        return _probe.unreachable(error, self.host)
+
+
+def room_name() -> str:
+    """Return the name of a room in which nobody is."""
+    return f"probe{secrets.token_hex(12)}"
+
+
+def split_server(server: str) -> tuple[str, int]:
+    """Return host and port of a TURN server, as in Talk's settings. Raises ProbeError."""
+    host, _colon, port = server.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ProbeError(f"The TURN server is '{server}', expected a name, a colon and a port: correct turn.server.")
+    return host.strip("[]"), int(port)
+
+
+async def limited(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run the probe within its time and return its report."""
+    probe = Probe(spec)
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(probe.run(), spec["timeout"])
+    return _probe.report(probe.records())
+
+
+def child(spec: dict[str, Any]) -> None:
+    """Run the probe and write its report to standard output; never returns."""
+    # Failures of single packets and checks are normal for the libraries; what counts is in the report.
+    logging.disable(logging.CRITICAL)
+    pins = dict(spec["resolve"])
+    if spec.get("turn"):
+        host = split_server(spec["turn"]["server"])[0]
+        if ":" in host:
+            pins[TURN_ALIAS] = host
+    with _signaling_client.pinned_names(pins):
+        report = asyncio.run(limited(spec))
+    sys.stdout.write(json.dumps(report))
+    sys.stdout.flush()
+    # Threads of a codec that hangs must not keep the process.
+    os._exit(0)
+
+
+def in_child(spec: dict[str, Any]) -> dict[str, Any]:
+    """Run the probe in a process of its own and return its report. Raises ProbeError."""
+    data = json.dumps({**spec, "sys_path": sys.path})
+    limit = spec["timeout"] + SPARE_SECONDS
+    try:
+        process = subprocess.run(
+            [sys.executable, "-c", START], input=data, capture_output=True, text=True, timeout=limit, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeError(
+            f"The probe was still busy after {limit} seconds and was ended: look at the load of the controller, "
+            f"or raise the timeout."
+        ) from error
+    try:
+        return json.loads(process.stdout)
+    except ValueError as error:
+        lines = process.stderr.strip().splitlines() or ["without a word"]
+        raise ProbeError(
+            f"The probe ended with code {process.returncode}: {lines[-1]}. "
+            f"Check that aiortc and websockets of {sys.executable} are complete."
+        ) from error

@@ -1,0 +1,297 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A client of the standalone signaling server: signed requests of a Nextcloud, and sessions on its websocket.
+
+The protocol is described in upstream's docs/standalone-signaling-api-v1.md. Nothing here judges what the server says:
+a refusal is raised as `Refused` with the server's own code, a lost connection as `Lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import http.client
+import itertools
+import json
+import secrets
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+try:
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import ConnectionClosed
+except ImportError:  # The module says so before anything of this is used.
+    connect = None
+
+    class ConnectionClosed(Exception):  # type: ignore[no-redef]
+        """Stands for the exception of the missing library."""
+
+
+BACKEND_PATH = "/ocs/v2.php/apps/spreed/api/v3/signaling/backend"
+FEATURES_HEADER = "X-Spreed-Signaling-Features"
+MAX_BODY = 1024 * 1024
+
+
+class Refused(Exception):
+    """The server answered with an error message; `code` is its machine-readable name."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.message = message
+
+
+class Lost(Exception):
+    """The websocket was closed, or the server said goodbye, while something was expected."""
+
+
+class Answer(NamedTuple):
+    """An HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def checksum(secret: str, random: str, body: bytes) -> str:
+    """Return the checksum of a request between a Nextcloud and the server, as lower case hex."""
+    return hmac.new(secret.encode(), random.encode() + body, hashlib.sha256).hexdigest()
+
+
+def signed_headers(secret: str, backend: str, body: bytes) -> dict[str, str]:
+    """Return the headers with which a Nextcloud at the URL `backend` sends `body` to the server."""
+    random = secrets.token_hex(32)
+    return {
+        "Content-Type": "application/json",
+        "Spreed-Signaling-Backend": backend,
+        "Spreed-Signaling-Random": random,
+        "Spreed-Signaling-Checksum": checksum(secret, random, body),
+    }
+
+
+def internal_token(secret: str, random: str) -> str:
+    """Return the token of an internal client for the random string it sends (at least 32 characters)."""
+    return hmac.new(secret.encode(), random.encode(), hashlib.sha256).hexdigest()
+
+
+def turn_credentials(secret: str, name: str, expires_at: int) -> tuple[str, str]:
+    """Return user name and password for a TURN server with a shared secret, valid until the Unix time given."""
+    username = f"{expires_at}:{name}"
+    digest = hmac.new(secret.encode(), username.encode(), hashlib.sha1).digest()
+    return username, base64.b64encode(digest).decode()
+
+
+def websocket_url(url: str) -> str:
+    """Return the websocket's URL for the server's https URL."""
+    parts = urlsplit(url)
+    scheme = "ws" if parts.scheme == "http" else "wss"
+    return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}/spreed"
+
+
+def internal_hello(secret: str, backend: str) -> dict[str, Any]:
+    """Return the hello of an internal client (no Nextcloud is asked) for the backend with this URL."""
+    random = secrets.token_hex(32)
+    params = {"random": random, "token": internal_token(secret, random), "backend": backend}
+    return {"version": "1.0", "auth": {"type": "internal", "params": params}}
+
+
+def ticket_hello(backend: str, ticket: str) -> dict[str, Any]:
+    """Return the hello of an ordinary client, whose ticket the server lets the Nextcloud check."""
+    params = {"userid": "", "ticket": ticket}
+    return {"version": "1.0", "auth": {"url": backend.rstrip("/") + BACKEND_PATH, "params": params}}
+
+
+def tls_context(ca_files: Sequence[str], ca_pem: Sequence[str]) -> ssl.SSLContext:
+    """Return a context that trusts the system's authorities and these. Raises OSError (also for an unusable PEM)."""
+    context = ssl.create_default_context()
+    for path in ca_files:
+        context.load_verify_locations(cafile=path)
+    for text in ca_pem:
+        context.load_verify_locations(cadata=text)
+    return context
+
+
+@contextlib.contextmanager
+def pinned_names(pins: dict[str, str]) -> Iterator[None]:
+    """Let names resolve to the given addresses in this process.
+
+    Every library used here, TURN included, asks `socket.getaddrinfo`, so certificates are still checked for the name.
+    """
+    wanted = {name.lower().rstrip("."): address for name, address in pins.items()}
+    original = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if isinstance(name, str):
+            host = wanted.get(name.lower().rstrip("."), host)
+        return original(host, *args, **kwargs)
+
+    socket.getaddrinfo = getaddrinfo
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = original
+
+
+def fetch(
+    url: str,
+    context: ssl.SSLContext | None,
+    timeout: float,
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+) -> Answer:
+    """Send a GET, or a POST when there is a body, and return the answer, redirects included as they are.
+
+    Raises OSError (with its TLS and name subclasses) and http.client.HTTPException.
+    """
+    parts = urlsplit(url)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "http":
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    else:
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET" if body is None else "POST", target, body=body, headers=headers or {})
+        response = connection.getresponse()
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, received, response.read(MAX_BODY))
+    finally:
+        connection.close()
+
+
+class Session:
+    """One websocket to the server: requests with their replies, and the messages that come by themselves."""
+
+    def __init__(self, websocket: Any, timeout: float) -> None:
+        self.features: list[str] = []
+        self.session_id = ""
+        self._websocket = websocket
+        self._timeout = timeout
+        self._ids = itertools.count(1)
+        self._replies: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._inbox: asyncio.Queue[dict[str, Any] | Exception] = asyncio.Queue()
+        self._end: Lost | None = None
+        self._reader = asyncio.ensure_future(self._read())
+
+    @classmethod
+    async def open(
+        cls, url: str, context: ssl.SSLContext | None, hello: dict[str, Any], timeout: float = 15
+    ) -> Session:
+        """Connect to the server with the https URL `url` and say hello, which must follow within two seconds.
+
+        Raises `Refused`, `Lost`, asyncio.TimeoutError, OSError, and what websockets raises for a handshake.
+        """
+        target = websocket_url(url)
+        options = {"ssl": context} if target.startswith("wss:") else {}
+        websocket = await connect(target, open_timeout=timeout, close_timeout=1, proxy=None, **options)
+        session = cls(websocket, timeout)
+        try:
+            reply = await session.request("hello", hello)
+            session.session_id = reply["sessionid"]
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def request(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Send a message and return the content of its reply, which has the same type."""
+        identifier = str(next(self._ids))
+        future = asyncio.get_running_loop().create_future()
+        self._replies[identifier] = future
+        try:
+            await self._send({"id": identifier, "type": kind, kind: payload})
+            reply = await asyncio.wait_for(future, self._timeout)
+        finally:
+            self._replies.pop(identifier, None)
+        if reply.get("type") != kind or not isinstance(reply.get(kind), dict):
+            raise Lost(f"The server answered a {kind} with a {reply.get('type')!r}.")
+        return reply[kind]
+
+    async def join(self, room: str) -> None:
+        """Join a room. As an internal client this needs no invitation."""
+        await self.request("room", {"roomid": room, "sessionid": f"{room}-{self.session_id}"[:256]})
+
+    async def tell(self, recipient: str, data: dict[str, Any]) -> None:
+        """Send data to the session `recipient`; offers, answers and candidates go to the SFU from there."""
+        message = {"recipient": {"type": "session", "sessionid": recipient}, "data": data}
+        await self._send({"id": str(next(self._ids)), "type": "message", "message": message})
+
+    async def next_data(self) -> tuple[str, dict[str, Any]]:
+        """Return sender and data of the next message of another session or of the SFU; waits without a limit."""
+        if self._inbox.empty() and self._end is not None:
+            raise self._end
+        item = await self._inbox.get()
+        if isinstance(item, Exception):
+            raise item
+        sender = item.get("sender") or {}
+        return str(sender.get("sessionid", "")), item["data"]
+
+    async def close(self) -> None:
+        """Leave without a trace on the server; never raises for a connection that is gone."""
+        if self._end is None and self.session_id:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self.request("bye", {}), 2)
+        self._reader.cancel()
+        with contextlib.suppress(Exception):
+            await self._websocket.close()
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._end is not None:
+            raise self._end
+        try:
+            await self._websocket.send(json.dumps(message))
+        except ConnectionClosed as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: ConnectionClosed) -> Lost:
+        frame = getattr(error, "rcvd", None)
+        return Lost(f"the server closed the websocket with code {frame.code}" if frame else "the connection was cut")
+
+    async def _read(self) -> None:
+        try:
+            async for text in self._websocket:
+                self._dispatch(json.loads(text))
+            end = Lost("the server closed the websocket")
+        except ConnectionClosed as error:
+            end = self._lost(error)
+        except ValueError:
+            end = Lost("the server sent something that is not JSON")
+        self._finish(self._end or end)
+
+    def _finish(self, end: Lost) -> None:
+        self._end = end
+        for future in self._replies.values():
+            if not future.done():
+                future.set_exception(end)
+        self._inbox.put_nowait(end)
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        """Sort one message in: a reply to a request, data for us, or something that we do not need."""
+        kind = message.get("type")
+        future = self._replies.get(message.get("id", ""))
+        if kind == "welcome":
+            self.features = list((message.get("welcome") or {}).get("features") or [])
+        elif kind == "error":
+            error = message.get("error") or {}
+            refused = Refused(str(error.get("code", "error")), str(error.get("message", "")))
+            if future is not None and not future.done():
+                future.set_exception(refused)
+            else:
+                self._inbox.put_nowait(refused)
+        elif future is not None and not future.done():
+            future.set_result(message)
+        elif kind == "bye":
+            reason = (message.get("bye") or {}).get("reason", "")
+            self._finish(Lost(f"the server said goodbye: {reason or 'no reason given'}"))
+        elif kind == "message":
+            content = message.get("message") or {}
+            if isinstance(content.get("data"), dict):
+                self._inbox.put_nowait(content)

@@ -1,0 +1,316 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Place real calls through the backend and say what works."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: call_probe
+short_description: Prove the High Performance Backend with real calls
+version_added: 0.1.0
+description:
+  - Talks to the signaling server from where it runs, as clients do, and places real calls with aiortc. It asks for its
+    welcome, for paths that must not be public, sends a signed request and a hello with a made-up ticket for each
+    instance, then lets two peers per path exchange sound and picture through Janus, directly and over TURN only.
+  - It never causes a failed authentication while everything is right, and tries nothing again that was refused, since
+    the signaling server locks an address out after ten refusals.
+  - Names of the proxy environment (C(https_proxy) and the like) are not used, as media does not pass such proxies.
+  - Run it on the controller or on any machine from which calls should work, with the Python that has the libraries.
+requirements:
+  - aiortc 1.9 or newer
+  - websockets 13 or newer
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Does nothing and says so, since calls cannot prove what is not deployed yet.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: It changes nothing.
+options:
+  url:
+    description: The URL of the signaling server as Talk knows it.
+    type: str
+    required: true
+  internal_secret:
+    description: The signaling server's secret for internal clients.
+    type: str
+    required: true
+  ca_files:
+    description: PEM files, on the machine where this runs, of authorities to trust beside the system's.
+    type: list
+    elements: path
+    default: []
+  ca_pem:
+    description: Authorities to trust beside the system's, as PEM texts.
+    type: list
+    elements: str
+    default: []
+  resolve:
+    description: Addresses for names, in place of what DNS says. Certificates are still checked for the name.
+    type: dict
+    default: {}
+  instances:
+    description: The Nextcloud instances to place calls for.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      id:
+        description: The instance's name in the result.
+        type: str
+        required: true
+      url:
+        description: The instance's URL as configured in the signaling server.
+        type: str
+        required: true
+      secret:
+        description: The instance's backend secret.
+        type: str
+        required: true
+      turn_secret:
+        description: The instance's TURN secret. Without it the calls over TURN are skipped.
+        type: str
+      register:
+        description: Whether we registered the backend in it. If not, a failing way to it is a warning.
+        type: bool
+        default: true
+      optional:
+        description: Whether it may be switched off. If so, a Nextcloud that is not reached is a warning.
+        type: bool
+        default: false
+  turn:
+    description: The TURN server. Without it only direct calls are placed.
+    type: dict
+    suboptions:
+      server:
+        description: Name or address, colon, port, as in Talk's settings.
+        type: str
+        required: true
+      protocols:
+        description: The transports to it. Each is a call of its own for each instance.
+        type: list
+        elements: str
+        choices: [udp, tcp]
+        default: [udp, tcp]
+  duration:
+    description: Seconds of media on each path.
+    type: int
+    default: 3
+  timeout:
+    description: Seconds after which steps that are not finished have failed. The module ends at most 20 seconds later.
+    type: int
+    default: 180
+  fail_on_error:
+    description: Whether the module fails when a step has failed. It returns the same data then.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Place calls for two instances
+  nextcloud_talk.hpb.call_probe:
+    url: https://talk.example.org
+    internal_secret: "{{ hpb_secrets.internal }}"
+    turn:
+      server: turn.example.org:3478
+    instances:
+      - id: nc
+        url: https://nc.example.org
+        secret: "{{ hpb_secrets.instances.nc.backend }}"
+        turn_secret: "{{ hpb_secrets.instances.nc.turn }}"
+      - id: client
+        url: https://cloud.client.example
+        secret: "{{ hpb_secrets.instances.client.backend }}"
+        turn_secret: "{{ hpb_secrets.instances.client.turn }}"
+        register: false
+  delegate_to: localhost
+  vars:
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
+"""
+
+RETURN = r"""
+ok:
+  description: Whether no step has failed. Warnings and skipped steps are no failures.
+  type: bool
+  returned: when calls were placed
+table:
+  description: All steps as lines of text.
+  type: list
+  elements: str
+  returned: when calls were placed
+failures:
+  description: What failed. Steps of one instance with one cause are one failure.
+  type: list
+  elements: dict
+  returned: when calls were placed
+  contains:
+    instance:
+      description: The instance, V(all) for the server itself.
+      type: str
+    step:
+      description: The step, or several with a comma.
+      type: str
+    cause:
+      description: What is wrong, one sentence.
+      type: str
+    remedy:
+      description: What to do.
+      type: str
+    sentence:
+      description: All of it as text.
+      type: str
+results:
+  description: All steps in the order of the table.
+  type: list
+  elements: dict
+  returned: when calls were placed
+  contains:
+    instance:
+      description: The instance, V(all) for the server itself.
+      type: str
+    step:
+      description: One of welcome, closed, websocket for the server; request, hello, direct, turn-udp, turn-tcp else.
+      type: str
+    name:
+      description: The step's name for people.
+      type: str
+    status:
+      description: One of ok, failed, warning, skipped.
+      type: str
+    seen:
+      description: What was seen, for people.
+      type: str
+    cause:
+      description: What is wrong, empty if nothing is.
+      type: str
+    remedy:
+      description: What to do, empty if nothing is to be done.
+      type: str
+    figures:
+      description:
+        - What was measured. For a call C(audio) and C(video), each with C(received), C(lost) (packets) and C(frames),
+          C(loss_percent), C(first_frame_seconds), C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
+        - For a call that failed, how far ICE came. For the welcome, C(version) and C(features).
+      type: dict
+  sample:
+    - instance: nc
+      step: direct
+      name: direct call
+      status: ok
+      seen: 152 audio and 198 video packets, 0 lost (0 %), first picture after 0.6 s
+      cause: ""
+      remedy: ""
+      figures:
+        loss_percent: 0.0
+        first_frame_seconds: 0.6
+version:
+  description: The signaling server's version.
+  type: str
+  returned: when calls were placed
+features:
+  description: The signaling server's features.
+  type: list
+  elements: str
+  returned: when calls were placed
+seconds:
+  description: How long it took.
+  type: float
+  returned: when calls were placed
+"""
+
+import importlib.util  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _probe,
+    _probe_run,
+    _signaling_client,
+)
+
+INSTANCE = {
+    "id": {"type": "str", "required": True},
+    "url": {"type": "str", "required": True},
+    "secret": {"type": "str", "required": True, "no_log": True},
+    "turn_secret": {"type": "str", "no_log": True},
+    "register": {"type": "bool", "default": True},
+    "optional": {"type": "bool", "default": False},
+}
+TURN = {
+    "server": {"type": "str", "required": True},
+    "protocols": {"type": "list", "elements": "str", "choices": ["udp", "tcp"], "default": ["udp", "tcp"]},
+}
+
+
+def problem(params: dict[str, Any]) -> str:
+    """Return why the probe cannot run with these options on this machine, "" when it can."""
+    missing = [name for name in ("aiortc", "websockets") if importlib.util.find_spec(name) is None]
+    if missing:
+        return (
+            f"The Python {sys.executable} has no {' and no '.join(missing)}, expected both for placing calls: "
+            f"run '{sys.executable} -m pip install aiortc websockets'."
+        )
+    for path in params["ca_files"]:
+        try:
+            _signaling_client.tls_context([path], [])
+        except OSError as error:
+            return f"The file {path} of ca_files is no readable PEM file ({error.strerror or error}): correct the path."
+    try:
+        _signaling_client.tls_context([], params["ca_pem"])
+    except OSError as error:
+        return f"A text of ca_pem is no certificate in PEM format ({error.strerror or error}): correct it."
+    if params["turn"]:
+        try:
+            _probe_run.split_server(params["turn"]["server"])
+        except _probe_run.ProbeError as error:
+            return str(error)
+    return ""
+
+
+def main() -> None:
+    """Check what is needed, run the probe in a child process, return what was seen."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "internal_secret": {"type": "str", "required": True, "no_log": True},
+            "ca_files": {"type": "list", "elements": "path", "default": []},
+            "ca_pem": {"type": "list", "elements": "str", "default": []},
+            "resolve": {"type": "dict", "default": {}},
+            "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
+            "turn": {"type": "dict", "options": TURN},
+            "duration": {"type": "int", "default": 3},
+            "timeout": {"type": "int", "default": 180},
+            "fail_on_error": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if module.check_mode:
+        module.exit_json(changed=False, skipped=True, msg="No calls are placed in check mode.")
+    found = problem(params)
+    if found:
+        module.fail_json(msg=found)
+    started = time.monotonic()
+    try:
+        report = _probe_run.in_child({name: params[name] for name in module.argument_spec if name != "fail_on_error"})
+    except _probe_run.ProbeError as error:
+        module.fail_json(msg=str(error))
+    report["seconds"] = round(time.monotonic() - started, 1)
+    for sentence in _probe.warnings(report["results"]):
+        module.warn(sentence)
+    if params["fail_on_error"] and not report["ok"]:
+        module.fail_json(msg="\n".join(item["sentence"] for item in report["failures"]), **report)
+    module.exit_json(changed=False, **report)
+
+
+if __name__ == "__main__":
+    main()

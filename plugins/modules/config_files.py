@@ -1,0 +1,220 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write a whole configuration directory in one go."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_files
+short_description: Write a whole configuration directory
+version_added: 0.1.0
+description:
+  - Makes a directory hold exactly the given files, with one module run for all of them.
+  - A file is replaced as a whole, so that a program never reads half of one; a file whose content is right is not
+    touched. A symbolic link in the place of a file is replaced and never followed.
+  - Nothing that this module returns, logs or shows as a difference holds a secret that O(secrets) names, the content
+    of a file with O(files[].secret), or another run of 32 or more letters and digits.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Works on a host without the directory too; an owner or group that does not exist yet is passed over.
+  diff_mode:
+    support: full
+    description: One difference for each file, with secrets masked; a secret that changes is shown as C((new secret)).
+  idempotent:
+    support: full
+    description: A directory that is right already is not touched.
+options:
+  path:
+    description: The directory. It and its parents are made when they are missing; parents get mode 0755.
+    type: path
+    required: true
+  owner:
+    description:
+      - Name or uid of the owner of the directory and its subdirectories; without it the user that runs the module.
+      - The files belong to the user that runs the module in any case, so that the program cannot write them.
+    type: str
+    aliases: [uid]
+  group:
+    description: Name or gid of the group of everything; without it the group of the user that runs the module.
+    type: str
+    aliases: [gid]
+  mode:
+    description: Mode of the directory and its subdirectories, as four octal digits in quotes.
+    type: str
+    default: "0750"
+  files:
+    description: The files.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name relative to O(path), with at most one subdirectory.
+        type: str
+        required: true
+      content:
+        description: The whole content, written as it is, in UTF-8.
+        type: str
+        required: true
+      mode:
+        description: Mode of the file, as four octal digits in quotes.
+        type: str
+        default: "0640"
+      secret:
+        description: Show nothing of the content in a difference, for example of a private key.
+        type: bool
+        default: false
+  secrets:
+    description: The secrets that contents hold. They are masked wherever they would be shown.
+    type: list
+    elements: str
+    default: []
+  purge:
+    description:
+      - Remove other files and links from the directory and from the subdirectories that O(files) name.
+      - Other subdirectories are left alone.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Write the configuration of coturn
+  nextcloud_talk.hpb.config_files:
+    path: /opt/nextcloud-talk-hpb/coturn/config
+    group: "65534"
+    files:
+      - name: turnserver.conf
+        content: "{{ lookup('template', 'turnserver.conf.j2') }}"
+      - name: tls/privkey.pem
+        content: "{{ private_key }}"
+        secret: true
+    secrets: "{{ turn_secrets }}"
+"""
+
+RETURN = r"""
+actions:
+  description: What was (or, in check mode, would be) done, in words and without a secret.
+  type: list
+  elements: str
+  returned: success
+  sample: [create directory ., write turnserver.conf]
+written:
+  description: Names of the files whose content was (or would be) written.
+  type: list
+  elements: str
+  returned: success
+removed:
+  description: Names of the files that were (or would be) removed.
+  type: list
+  elements: str
+  returned: success
+digest:
+  description: SHA-256 over the names and contents of all files, whatever their order. The same in check mode.
+  type: str
+  returned: success
+"""
+
+import os  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files  # noqa: E402
+
+
+def wishes(files: list[dict[str, Any]]) -> list[_files.Wanted]:
+    """Return the option `files` checked and in the form that _files works with."""
+    _files.check_names(file["name"] for file in files)
+    return [
+        _files.Wanted(
+            file["name"],
+            file["content"].encode("utf-8", errors="surrogateescape"),
+            _files.parse_mode(file["mode"], file["name"]),
+            file["secret"],
+        )
+        for file in files
+    ]
+
+
+def identify(value: str | None, group: bool, check_mode: bool) -> int | None:
+    """Return the uid or gid of an option; None in check mode when the name does not exist yet."""
+    if value is None:
+        return os.getegid() if group else os.geteuid()
+    try:
+        return _files.parse_id(value, group)
+    except KeyError as exc:
+        if check_mode:
+            return None
+        kind = "group" if group else "user"
+        raise _files.FilesError(
+            f"The {kind} '{value}' was expected to exist on this host and does not; create it or give its number."
+        ) from exc
+
+
+def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Read, plan, apply unless in check mode; returns the module's result."""
+    path = params["path"].rstrip("/") or "/"
+    wanted = wishes(params["files"])
+    _files.check_secrets(params["secrets"])
+    mode = _files.parse_mode(params["mode"], path)
+    owner = _files.Owner(
+        identify(params["owner"], False, check_mode), os.geteuid(), identify(params["group"], True, check_mode)
+    )
+    tree = _files.look_at_tree(path, [file.name for file in wanted])
+    steps = _files.plan(path, tree, wanted, mode, owner, purge=params["purge"])
+    if not check_mode:
+        _files.apply(path, steps, wanted, mode, owner)
+    return {
+        "changed": bool(steps),
+        "actions": [str(step) for step in steps],
+        "written": [step.name for step in steps if step.verb == "write"],
+        "removed": [step.name for step in steps if step.verb == "remove"],
+        "digest": _files.digest(wanted),
+        "diff": _files.diff(path, tree, steps, wanted, secrets=params["secrets"], mode=mode, owner=owner),
+    }
+
+
+def main() -> None:
+    """Read the options, bring the directory to the wish, return what was done."""
+    file = {
+        "name": {"type": "str", "required": True},
+        "content": {"type": "str", "required": True, "no_log": True},
+        "mode": {"type": "str", "default": "0640"},
+        "secret": {"type": "bool", "default": False, "no_log": False},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "owner": {"type": "str", "aliases": ["uid"]},
+            "group": {"type": "str", "aliases": ["gid"]},
+            "mode": {"type": "str", "default": "0750"},
+            "files": {"type": "list", "elements": "dict", "required": True, "options": file},
+            "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
+            "purge": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    # Whole contents as words to mask would garble the difference, which masks by itself. The secrets stay
+    # masked, and the contents are taken out of the arguments that Ansible returns.
+    module.no_log_values.clear()
+    module.no_log_values.update(value for value in module.params["secrets"] if len(value) >= _files.SHORTEST_SECRET)
+    shown = [{**entry, "content": _files.MASK} for entry in module.params["files"]]
+    invocation = {"module_args": {**module.params, "files": shown, "secrets": _files.MASK}}
+    try:
+        result = run(module.params, module.check_mode)
+    except _files.FilesError as exc:
+        module.fail_json(msg=str(exc), invocation=invocation)
+    except OSError as exc:
+        msg = (
+            f"{exc.filename or module.params['path']} cannot be read or written: {exc.strerror}. Mend that, run again."
+        )
+        module.fail_json(msg=msg, invocation=invocation)
+    module.exit_json(invocation=invocation, **result)
+
+
+if __name__ == "__main__":
+    main()

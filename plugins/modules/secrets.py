@@ -1,0 +1,302 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep the secrets of the backend in one file on its host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: secrets
+short_description: Keep the secrets of the Talk backend in one file
+version_added: 0.1.0
+description:
+  - Keeps one JSON file with every secret of the backend and of its Nextcloud instances. It creates what is missing,
+    changes nothing that is there, rotates what O(rotate) names and deletes only what O(remove) names.
+  - The file has mode 0600 in a directory of mode 0700, both of the user that runs the module. It is replaced as a
+    whole, so that a module that is killed leaves the old or the new one. A lock keeps two runs apart.
+  - An instance that is new in O(instances) and has the URL of an instance that is in the file and no longer in
+    O(instances) is a rename and keeps its secrets.
+  - A file that is damaged is an error and never replaced.
+  - The result holds all secrets, so use C(no_log) on the task.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is stored. Secrets that would be new are returned as random values that are used once, so
+      that later tasks can render; RV(stored) is then V(false).
+  diff_mode:
+    support: full
+    description: Shows the names of the secrets, never a value.
+  idempotent:
+    support: partial
+    description: Every run with O(rotate) makes new secrets; without it a second run changes nothing.
+options:
+  path:
+    description:
+      - The file. Its directory is made when it is missing, and must hold nothing else when its mode has to be changed.
+    type: path
+    required: true
+  instances:
+    description:
+      - The Nextcloud instances that need secrets, as the filter P(nextcloud_talk.hpb.backends#filter) returns them.
+        Read are C(id), the name, C(url), the URL, and C(urls), all its URLs.
+      - Instances that are in the file only are kept there.
+    type: list
+    elements: dict
+    default: []
+  rotate:
+    description:
+      - What gets a new value. An instance's name means both of its secrets, C(NAME.backend) and C(NAME.turn) one of
+        them; V(internal), V(session) (both session keys) and V(janus_admin) are the shared ones, also known as
+        V(shared.internal), V(shared.session) and V(shared.janus_admin).
+      - A secret that O(values) gives cannot be rotated here.
+    type: list
+    elements: str
+    default: []
+  remove:
+    description: Names of instances whose secrets are deleted. One that is not in the file is no error.
+    type: list
+    elements: str
+    default: []
+  values:
+    description:
+      - Secrets that you choose, for example from a vault, in the structure of RV(secrets); any part may be left out.
+        They win over what is in the file, and are stored there.
+      - Letters and digits only, 32 to 127 of them; C(session_hash_key) has 32 or 64, C(session_block_key) 16, 24 or 32.
+        No two may be equal, and the samples that upstream publishes are refused.
+    type: dict
+    default: {}
+  must_exist:
+    description: Fail when the file is missing, instead of making new secrets.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Keep the secrets of two instances
+  nextcloud_talk.hpb.secrets:
+    path: /opt/nextcloud-talk-hpb/secrets/secrets.json
+    instances:
+      - {id: nc, url: https://nc.example.org}
+      - {id: dev, url: https://dev.example.org, urls: [https://dev2.example.org]}
+  register: result
+  no_log: true
+
+- name: Give one instance another TURN secret
+  nextcloud_talk.hpb.secrets:
+    path: /opt/nextcloud-talk-hpb/secrets/secrets.json
+    instances:
+      - {id: nc, url: https://nc.example.org}
+    rotate: [nc.turn]
+  no_log: true
+
+- name: Forget an instance
+  nextcloud_talk.hpb.secrets:
+    path: /opt/nextcloud-talk-hpb/secrets/secrets.json
+    remove: [dev]
+  no_log: true
+"""
+
+RETURN = r"""
+secrets:
+  description: All secrets. This is secret, so the task needs C(no_log).
+  type: dict
+  returned: success
+  contains:
+    session_hash_key:
+      description: Key with which the signaling server signs session ids.
+      type: str
+    session_block_key:
+      description: Key with which the signaling server encrypts session ids.
+      type: str
+    internal:
+      description: Secret of internal clients of the signaling server.
+      type: str
+    janus_admin:
+      description: Secret of the administration interface of Janus.
+      type: str
+    instances:
+      description: For each instance its C(url), its C(backend) secret and its C(turn) secret.
+      type: dict
+actions:
+  description: What was (or, in check mode, would be) done, in words and without a secret.
+  type: list
+  elements: str
+  returned: success
+  sample: [create nc.backend, create nc.turn]
+missing:
+  description: Whether there was no file before.
+  type: bool
+  returned: success
+stored:
+  description: Whether RV(secrets) is what the file holds. V(false) only in check mode when something would change.
+  type: bool
+  returned: success
+"""
+
+import fcntl  # noqa: E402
+import os  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _secrets  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._secrets import SecretsError  # noqa: E402
+
+LOCK_SECONDS = 60
+WAY_OUT = (
+    "Restore it from a backup, or move it away and run again with -e new_secrets=true, "
+    "which makes new secrets for every instance."
+)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Open the directory `path` for the block and keep other runs out of it; yields the descriptor."""
+    with _files.directory(str(path)) as fd:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as exc:
+                if time.monotonic() > deadline:
+                    raise SecretsError(
+                        f"Another run has held the lock of {path} for {LOCK_SECONDS} s and was expected to be done; "
+                        f"wait for its end, then run again."
+                    ) from exc
+                time.sleep(0.1)
+        yield fd
+
+
+def load(path: Path) -> tuple[dict[str, Any] | None, _files.Found]:
+    """Return the stored document (None when there is no file) and what is at `path`; raises SecretsError."""
+    try:
+        with _files.directory(str(path.parent)) as fd:
+            found = _files.look(fd, path.name)
+        if found.kind == "absent":
+            return None, found
+        if found.kind != "file":
+            raise _secrets.DamagedError("a regular file with one name was expected and something else was found")
+        return _secrets.parse(found.data.decode("utf-8")), found
+    except FileNotFoundError:
+        return None, _files.Found()
+    except UnicodeDecodeError as exc:
+        raise SecretsError(f"The secrets file {path} cannot be used: it is no UTF-8 text. {WAY_OUT}") from exc
+    except OSError as exc:
+        raise SecretsError(f"The secrets file {path} cannot be read: {exc.strerror}. {WAY_OUT}") from exc
+    except _secrets.DamagedError as exc:
+        raise SecretsError(f"The secrets file {path} cannot be used: {exc}. {WAY_OUT}") from exc
+
+
+def directory_actions(path: Path) -> list[str]:
+    """Return what is to be done to the directory of the file `path`; raises SecretsError when that would do harm."""
+    parent = path.parent
+    if not parent.exists():
+        return [f"create directory {parent}"]
+    with _files.directory(str(parent)) as fd:
+        status = os.fstat(fd)
+        foreign = {entry.name for entry in os.scandir(fd)} - {path.name, _files.temporary(path.name)}
+    if status.st_mode & 0o7777 == 0o700 and status.st_uid == os.geteuid():
+        return []
+    if foreign:
+        raise SecretsError(
+            f"The directory {parent} was expected to have mode 0700 and to belong to the user that runs the module, "
+            f"and it also holds other files, so it is not changed; give the secrets file a directory of its own."
+        )
+    return [f"set owner and mode of directory {parent}"]
+
+
+def secure_directory(path: Path) -> None:
+    """Make the directory of the file `path`, or correct its owner and mode."""
+    _files.make_directories(str(path.parent.parent))
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with _files.directory(str(path.parent)) as fd:
+        _files.adjust(fd, ".", 0o700, os.geteuid(), os.getegid())
+
+
+def wish(path: Path, params: dict[str, Any]) -> tuple[_secrets.Plan, dict[str, Any], bool]:
+    """Return the plan, the document before (empty without a file) and whether only the attributes are wrong."""
+    current, found = load(path)
+    if current is None and params["must_exist"]:
+        raise SecretsError(
+            f"The secrets file {path} is missing although this backend is already registered; restore it from a "
+            f"backup, or run again with -e new_secrets=true, which makes new secrets for every instance."
+        )
+    steps = _secrets.plan(current, params["instances"], params["values"], params["rotate"], params["remove"])
+    loose = found.kind == "file" and (found.mode != 0o600 or found.uid != os.geteuid())
+    if loose:
+        steps.actions.append(f"set owner and mode of {path}")
+    return steps, current or {}, loose
+
+
+def run(path: Path, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Read, plan, store unless in check mode; returns the module's result."""
+    params["values"] = _secrets.without_none(params["values"])
+    _secrets.check_values(params["values"])
+    actions = directory_actions(path)
+    steps, before, loose = wish(path, params)
+    if not check_mode:
+        if actions:
+            secure_directory(path)
+        with locked(path.parent) as fd:
+            steps, before, loose = wish(path, params)
+            text = _secrets.dump(steps.after)
+            if steps.after != before:
+                _files.write(fd, path.name, text.encode(), mode=0o600, uid=os.geteuid(), gid=os.getegid())
+            elif loose:
+                _files.adjust(fd, path.name, 0o600, os.geteuid(), os.getegid())
+            if _files.look(fd, _files.temporary(path.name), content=False).kind != "absent":
+                os.unlink(_files.temporary(path.name), dir_fd=fd)
+    return {
+        "changed": bool(actions or steps.actions),
+        "actions": actions + steps.actions,
+        "diff": {
+            "before_header": str(path),
+            "after_header": str(path),
+            "before": _secrets.masked(before),
+            "after": _secrets.masked(steps.after, steps.new),
+        },
+        "secrets": {key: value for key, value in steps.after.items() if key != "version"},
+        "missing": not before,
+        "stored": not check_mode or steps.after == before,
+        "warnings_": steps.warnings,
+    }
+
+
+def main() -> None:
+    """Read the options, bring the file to the wish, return the secrets."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "instances": {"type": "list", "elements": "dict", "default": []},
+            "rotate": {"type": "list", "elements": "str", "default": []},
+            "remove": {"type": "list", "elements": "str", "default": []},
+            "values": {"type": "dict", "default": {}, "no_log": True},
+            "must_exist": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    # The result has to hold the user's own values, which Ansible would mask in it. So they are
+    # taken out of the list of what is masked, and out of the arguments that Ansible returns.
+    module.no_log_values.clear()
+    invocation = {"module_args": {**module.params, "values": _secrets.MASK}}
+    try:
+        result = run(Path(module.params["path"]), module.params, module.check_mode)
+    except (SecretsError, _files.FilesError) as exc:
+        module.fail_json(msg=str(exc), invocation=invocation)
+    except OSError as exc:
+        msg = f"The secrets file {module.params['path']} cannot be written: {exc.strerror}. Mend that, then run again."
+        module.fail_json(msg=msg, invocation=invocation)
+    for warning in result.pop("warnings_"):
+        module.warn(warning)
+    module.exit_json(invocation=invocation, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The judgement of a host, and the readers it rests on."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _preflight
+
+FIT = {
+    "architecture": "x86_64",
+    "distribution": "debian",
+    "release": "13",
+    "root": True,
+    "engine": "26.1.5",
+    "engine_error": "",
+    "free_mb": {"/opt": 10000},
+    "addresses": {"talk.example.org": ["192.0.2.10"]},
+    "local": {"192.0.2.10": True},
+    "media_ip": "192.0.2.10",
+    "taken": {},
+}
+WANTED = {"public_ip": "", "min_free_mb": 2048}
+NAT = {"local": {"10.0.0.5": True, "192.0.2.10": False}, "media_ip": "10.0.0.5"}
+
+
+def test_a_fit_host_has_no_problem():
+    assert _preflight.problems(FIT, WANTED) == []
+
+
+def test_a_bare_supported_host_needs_no_engine():
+    assert _preflight.problems({**FIT, "engine": ""}, WANTED) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "wanted", "words"),
+    [
+        ({"root": False}, {}, "ordinary user on this host, expected root"),
+        ({"architecture": "riscv64"}, {}, "processor is riscv64, expected one of aarch64, x86_64"),
+        ({"engine": "", "engine_error": "permission denied"}, {}, "does not answer: permission denied"),
+        ({"engine": "", "distribution": "fedora", "release": "44"}, {}, "not on fedora 44: install Docker there first"),
+        ({"free_mb": {"/opt": 100}}, {}, "/opt has 100 MiB free, expected at least 2048"),
+        ({"addresses": {"talk.example.org": []}}, {}, "name talk.example.org does not resolve on this host"),
+        (
+            {"addresses": {"talk.example.org": ["198.51.100.9"]}},
+            {},
+            "resolves to 198.51.100.9, which is no address of this host",
+        ),
+        (NAT, {}, "resolves to 192.0.2.10, which is no address of this host"),
+        (NAT, {"public_ip": "192.0.2.11"}, "resolves to 192.0.2.10, expected 192.0.2.11 (hpb_public_ip)"),
+        ({"media_ip": ""}, {}, "no IPv4 address towards the outside"),
+        (
+            {"media_ip": "192.0.2.99", "local": {"192.0.2.10": True, "192.0.2.99": False}},
+            {},
+            "hpb_media_ip is 192.0.2.99, expected an address of this host",
+        ),
+        ({"taken": {"tcp/443": "nginx"}}, {}, "Port tcp/443 is held by nginx, which is not ours"),
+    ],
+)
+def test_each_fault_is_one_sentence(facts, wanted, words):
+    found = _preflight.problems({**FIT, **facts}, {**WANTED, **wanted})
+    assert len(found) == 1, found
+    assert words in found[0]
+
+
+def test_behind_nat_the_public_address_is_right():
+    assert _preflight.problems({**FIT, **NAT}, {**WANTED, "public_ip": "192.0.2.10"}) == []
+
+
+def test_all_faults_are_named_at_once():
+    found = _preflight.problems({**FIT, "root": False, "taken": {"tcp/80": "apache2", "udp/3478": "coturn"}}, WANTED)
+    assert len(found) == 3
+
+
+def test_os_release():
+    assert _preflight.os_release('ID=debian\nVERSION_ID="13"\n# x\n') == {"ID": "debian", "VERSION_ID": "13"}
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_the_holder_of_a_port_is_found(kind):
+    protocol = "tcp" if kind == socket.SOCK_STREAM else "udp"
+    with socket.socket(socket.AF_INET, kind) as held:
+        held.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            held.listen()
+        port = held.getsockname()[1]
+        other = _preflight.foreign({protocol: [port]}, set())
+        assert other == {f"{protocol}/{port}": _preflight.process_name(os.getpid())}
+        assert _preflight.foreign({protocol: [port]}, {os.getpid()}) == {}
+        assert _preflight.foreign({protocol: [port]}, {os.getppid()}) == {}, "a child of ours is ours"
+    assert _preflight.foreign({protocol: [port]}, set()) == {}
+
+
+def test_own_addresses():
+    assert _preflight.is_local("127.0.0.1")
+    assert not _preflight.is_local("192.0.2.1")

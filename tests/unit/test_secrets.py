@@ -1,0 +1,279 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables over the pure part of the secrets module."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+
+import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _secrets
+
+NC = {"id": "nc", "url": "https://nc.example.org", "urls": ["https://nc.example.org"]}
+DEV = {"id": "dev", "url": "https://dev.example.org", "urls": ["https://dev.example.org", "https://d.example.org"]}
+USER = "userUSER0123456789userUSER012345"
+
+
+def counter():
+    """A stand-in for token_hex whose values tell in which order they were made."""
+    numbers = itertools.count(1)
+    return lambda size: f"{next(numbers):0{2 * size}x}"
+
+
+def stored(*instances):
+    return _secrets.plan(None, instances, generate=counter()).after
+
+
+def test_the_first_plan_creates_everything_in_the_documented_lengths():
+    result = _secrets.plan(None, [NC])
+    lengths = {name: len(value) for name, value in _secrets.flat(result.after).items()}
+    assert lengths == {
+        "session_hash_key": 64,
+        "session_block_key": 32,
+        "internal": 64,
+        "janus_admin": 64,
+        "nc.backend": 64,
+        "nc.turn": 64,
+    }
+    assert result.new == set(lengths)
+    assert result.actions == [f"create {name}" for name in lengths]
+    assert result.after["instances"]["nc"]["url"] == NC["url"]
+    assert _secrets.parse(_secrets.dump(result.after)) == result.after
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options", "actions"),
+    [
+        ([NC, DEV], {}, []),
+        ([NC], {}, []),
+        ([], {}, []),
+        ([NC, DEV, {"id": "new", "url": "https://new.example.org"}], {}, ["create new.backend", "create new.turn"]),
+        ([NC, DEV], {"rotate": ["nc"]}, ["rotate nc.backend", "rotate nc.turn"]),
+        ([NC], {"rotate": ["dev.turn"]}, ["rotate dev.turn"]),
+        ([NC, DEV], {"rotate": ["nc.backend", "internal"]}, ["rotate internal", "rotate nc.backend"]),
+        ([NC, DEV], {"rotate": ["session"]}, ["rotate session_hash_key", "rotate session_block_key"]),
+        ([NC, DEV], {"rotate": ["shared.janus_admin"]}, ["rotate janus_admin"]),
+        ([NC], {"remove": ["dev"]}, ["remove dev"]),
+        ([NC, DEV], {"remove": ["gone"]}, []),
+        ([NC, {"id": "dev", "url": "https://d2.example.org"}], {}, ["set the url of dev"]),
+        ([NC, {"id": "dev2", "url": "https://DEV.example.org/"}], {}, ["rename dev to dev2", "set the url of dev2"]),
+        (
+            [NC, {"id": "dev2", "url": "https://x.example.org", "urls": ["https://dev.example.org"]}],
+            {},
+            ["rename dev to dev2", "set the url of dev2"],
+        ),
+        (
+            [NC, {"id": "dev2", "url": DEV["url"]}],
+            {"remove": ["dev"]},
+            ["remove dev", "create dev2.backend", "create dev2.turn"],
+        ),
+        ([NC, DEV], {"values": {"internal": USER}}, ["take from values: internal"]),
+        ([NC, DEV], {"values": {"instances": {"nc": {"turn": USER}}}}, ["take from values: nc.turn"]),
+    ],
+)
+def test_plan_from_a_stored_document(wanted, options, actions):
+    before = stored(NC, DEV)
+    kept = copy.deepcopy(before)
+    result = _secrets.plan(before, wanted, **options)
+    assert result.actions == actions
+    assert before == kept, "the current document must not be changed by planning"
+    old, new = _secrets.flat(before), _secrets.flat(result.after)
+    untouched = {name: value for name, value in new.items() if name not in result.new and name in old}
+    assert untouched == {name: old[name] for name in untouched}
+    assert all(new[name] != old.get(name) for name in result.new)
+
+
+def test_a_rename_keeps_the_secrets_and_can_be_rotated_by_the_new_name_only():
+    before = stored(NC, DEV)
+    renamed = {"id": "dev2", "url": DEV["url"]}
+    after = _secrets.plan(before, [NC, renamed]).after
+    assert after["instances"]["dev2"] == before["instances"]["dev"]
+    assert "dev" not in after["instances"]
+    with pytest.raises(_secrets.SecretsError, match=r"rotate names 'dev', which is unknown"):
+        _secrets.plan(before, [NC, renamed], rotate=["dev"])
+
+
+def test_values_that_are_stored_already_change_nothing():
+    before = _secrets.plan(None, [NC], {"internal": USER}).after
+    assert _secrets.plan(before, [NC], {"internal": USER}).actions == []
+
+
+def test_an_instance_called_like_a_shared_secret_makes_the_bare_word_unknown():
+    twin = {"id": "internal", "url": "https://internal.example.org"}
+    before = stored(twin)
+    with pytest.raises(_secrets.SecretsError) as caught:
+        _secrets.plan(before, [twin], rotate=["internal"])
+    assert str(caught.value) == (
+        "rotate names 'internal', which is unknown; known are internal.backend, internal.turn, janus_admin, session, "
+        "shared.internal, shared.janus_admin, shared.session."
+    )
+    assert _secrets.plan(before, [twin], rotate=["shared.internal"]).actions == ["rotate internal"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options", "message"),
+    [
+        (
+            [NC],
+            {"rotate": ["bad"]},
+            "rotate names 'bad', which is unknown; known are internal, janus_admin, nc, nc.backend, nc.turn, session, "
+            "shared.internal, shared.janus_admin, shared.session.",
+        ),
+        (
+            [NC],
+            {"rotate": ["nc"], "values": {"instances": {"nc": {"turn": USER}}}},
+            "rotate names nc.turn, whose value is given in values; change it there and run again.",
+        ),
+        ([NC, NC], {}, "Instance 'nc' is named twice in instances; name every instance once."),
+        ([NC], {"remove": ["nc"]}, "Instance 'nc' is named in remove and in instances; take it out of one of them."),
+        (
+            [NC],
+            {"values": {"internal": USER, "instances": {"nc": {"turn": USER}}}},
+            "internal and nc.turn have the same value and every secret was expected to be its own, "
+            "so that no admin holds another's; give one of them another value.",
+        ),
+        (
+            [NC, DEV],
+            {"values": {"instances": {"nc": {"turn": USER}, "dev": {"turn": USER}}}},
+            "nc.turn and dev.turn have the same value and every secret was expected to be its own, "
+            "so that no admin holds another's; give one of them another value.",
+        ),
+    ],
+)
+def test_plan_refuses(wanted, options, message):
+    with pytest.raises(_secrets.SecretsError) as caught:
+        _secrets.plan(None, wanted, **options)
+    assert str(caught.value) == message
+
+
+def test_values_of_an_unknown_instance_are_a_warning():
+    result = _secrets.plan(None, [NC], {"instances": {"n_c": {"turn": USER}}})
+    assert result.warnings == [
+        "values holds secrets of instance 'n_c', which is neither in instances nor in the file; "
+        "they are not used. Correct the name if it is misspelt."
+    ]
+    assert USER not in _secrets.dump(result.after)
+
+
+SAMPLE = "is a sample value that upstream publishes, so everybody knows it"
+ALPHABET = "was expected to hold letters A-Z, a-z and digits only and holds something else"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"session_hash_key": "the-secret-for-session-checksums"}, f"session_hash_key {SAMPLE}"),
+        ({"session_block_key": "-encryption-key-"}, f"session_block_key {SAMPLE}"),
+        ({"internal": "the-shared-secret-for-internal-clients"}, f"internal {SAMPLE}"),
+        ({"janus_admin": "janusoverlord"}, f"janus_admin {SAMPLE}"),
+        ({"janus_admin": " AdminPwd "}, f"janus_admin {SAMPLE}"),
+        ({"instances": {"nc": {"backend": "the-shared-secret"}}}, f"nc.backend {SAMPLE}"),
+        ({"instances": {"nc": {"backend": "MySecretValue"}}}, f"nc.backend {SAMPLE}"),
+        ({"instances": {"nc": {"turn": "north"}}}, f"nc.turn {SAMPLE}"),
+        ({"internal": "a b" * 20}, f"internal {ALPHABET}"),
+        ({"internal": USER + "\n"}, f"internal {ALPHABET}"),
+        ({"internal": ""}, f"internal {ALPHABET}"),
+        ({"internal": "a" * 31}, "internal was expected to have 32 to 127 characters and has 31"),
+        ({"internal": "a" * 128}, "internal was expected to have 32 to 127 characters and has 128"),
+        ({"internal": 42}, "internal was expected to be text and is of type int"),
+        (
+            {"session_block_key": "a" * 31},
+            "session_block_key was expected to have 16 or 24 or 32 characters and has 31",
+        ),
+        ({"session_hash_key": "a" * 33}, "session_hash_key was expected to have 32 or 64 characters and has 33"),
+        (
+            {"intern": USER},
+            "the key 'intern' is unknown (known: session_hash_key, session_block_key, internal, janus_admin, "
+            "instances, version)",
+        ),
+        (
+            {"instances": {"nc": {"trun": USER}}},
+            "the key 'trun' of instances.nc is unknown (known: backend, turn, url)",
+        ),
+        ({"instances": {"nc": USER}}, "instances.nc was expected to be a mapping and is not"),
+        ({"instances": [USER]}, "instances was expected to be a mapping and is not"),
+        ({"version": 2}, "version 1 was expected and 2 was found"),
+    ],
+)
+def test_check_values_refuses(values, reason):
+    with pytest.raises(_secrets.SecretsError) as caught:
+        _secrets.check_values(values)
+    assert str(caught.value) == (
+        f"In values, {reason}; make one with 'openssl rand -hex 32' "
+        f"(-hex 16 for session_block_key) or leave it out, then one is generated."
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"version": 1}, {"session_block_key": "a" * 16}, {"session_hash_key": "a" * 32}, {"internal": "Z" * 127}],
+)
+def test_check_values_accepts(values):
+    assert _secrets.check_values(values) is None
+
+
+def test_a_whole_stored_document_is_accepted_as_values():
+    document = stored(NC)
+    _secrets.check_values(document)
+    assert _secrets.flat(_secrets.plan(None, [NC], document).after) == _secrets.flat(document)
+
+
+def test_null_means_not_given():
+    values = {"internal": None, "instances": {"nc": {"turn": None, "backend": USER}, "dev": None}}
+    assert _secrets.without_none(values) == {"instances": {"nc": {"backend": USER}}}
+    assert _secrets.without_none(None) == {}
+
+
+def document(**changes):
+    return json.dumps({**stored(NC), **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it is empty"),
+        ("\n", "it is empty"),
+        ('{"version": 1,\n"int', "it is no JSON from line 2 on"),
+        ("[]", "the whole was expected to be a mapping and is not"),
+        ("{}", "version 1 was expected and null was found"),
+        (document(version=2), "version 1 was expected and 2 was found"),
+        (document(version=True), "version 1 was expected and true was found"),
+        (document(instances=None), "instances was expected to be a mapping and is not"),
+        (document(instances={"nc": {}}), "instances.nc.url was expected to be text and is not"),
+        (document(internal="abc"), "internal was expected to have 32 to 127 characters and has 3"),
+        (document(internal=None), "internal was expected to be text and is of type NoneType"),
+        (document(internal="f" * 64, janus_admin="f" * 64), "internal and janus_admin have the same value"),
+        (
+            document(other="x"),
+            "the key 'other' is unknown (known: session_hash_key, session_block_key, internal, janus_admin, "
+            "instances, version)",
+        ),
+    ],
+)
+def test_parse_refuses(text, reason):
+    with pytest.raises(_secrets.DamagedError) as caught:
+        _secrets.parse(text)
+    assert str(caught.value) == reason
+
+
+def test_a_missing_secret_in_a_good_file_is_created():
+    before = stored(NC)
+    del before["janus_admin"], before["instances"]["nc"]["turn"]
+    result = _secrets.plan(_secrets.parse(_secrets.dump(before)), [NC])
+    assert result.actions == ["create janus_admin", "create nc.turn"]
+
+
+def test_masked_shows_names_and_urls_only():
+    result = _secrets.plan(stored(NC), [NC], rotate=["nc.turn"])
+    assert _secrets.masked(result.after, result.new) == {
+        "version": 1,
+        "session_hash_key": "********",
+        "session_block_key": "********",
+        "internal": "********",
+        "janus_admin": "********",
+        "instances": {"nc": {"url": NC["url"], "backend": "********", "turn": "(new secret)"}},
+    }
+    assert _secrets.masked(None) == {}

@@ -1,0 +1,741 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what Talk has stored to what is wanted: parsing, comparing, planning, carrying out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _talk
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import Result
+
+URL = "https://talk.example.org"
+OTHER = "https://hpb.example.net"
+NEW = "a1" * 32
+OLD = "b2" * 32
+THEIRS = "c3" * 32
+LEFTOVER = "d4" * 32
+TURN = {"schemes": "turn", "server": "turn.example.org:3478", "protocols": "udp,tcp"}
+TURNS = {"schemes": "turns", "server": "turn.example.org:5349", "protocols": "tcp"}
+FOREIGN = {"schemes": "turn", "server": "turn.example.net:3478", "secret": THEIRS, "protocols": "udp"}
+STUN = "turn.example.org:3478"
+
+
+def document(**values):
+    return {"apps": {"spreed": {"enabled": "yes", "installed_version": "21.1.0", **values}}}
+
+
+def signaling(*servers, secret=NEW):
+    entries = [{"server": server, "verify": verify} for server, verify in servers]
+    return json.dumps({"servers": entries, "secret": secret})
+
+
+class Talk:
+    """Talk's commands over values in memory; `typed` is Talk 25, `deaf` one that stores nothing."""
+
+    where = "occ"
+
+    def __init__(self, typed=False, deaf=False, **values):
+        self.values = values
+        self.typed, self.deaf = typed, deaf
+        self.commands = []
+
+    def json(self, arguments, bare=False):
+        assert arguments == ["config:list", "spreed", "--private"]
+        encode = (lambda value: value) if self.typed else json.dumps
+        lists = {key: value if key == "signaling_servers" else encode(value) for key, value in self.values.items()}
+        return document(**lists)
+
+    def run(self, arguments, stdin=None):
+        self.commands.append(arguments)
+        if not self.deaf:
+            getattr(self, "do_" + arguments[0].replace(":", "_"))(arguments[1:], stdin)
+        return Result(0, "", "")
+
+    def do_config_import(self, arguments, stdin):
+        assert arguments == ["/dev/stdin"]
+        for key, value in json.loads(stdin)["apps"]["spreed"].items():
+            assert isinstance(value, str)
+            if key == "signaling_servers":
+                self.values[key] = value
+            elif not self.typed:
+                self.values[key] = json.loads(value)
+
+    def do_talk_signaling_add(self, arguments, _stdin):
+        *flags, url, secret = arguments
+        assert flags in (["--"], ["--verify", "--"])
+        stored = json.loads(self.values.get("signaling_servers") or "{}")
+        servers = stored.get("servers", [])
+        servers.append({"server": url, "verify": "--verify" in flags})
+        self.values["signaling_servers"] = json.dumps({"servers": servers, "secret": secret})
+
+    def do_talk_turn_add(self, arguments, _stdin):
+        secret, dashes, schemes, server, protocols = arguments
+        assert dashes == "--"
+        entries = self.values.setdefault("turn_servers", [])
+        entry = {"schemes": schemes, "server": server, "protocols": protocols}
+        assert not any({**one, "secret": ""} == {**entry, "secret": ""} for one in entries), "exists already"
+        entries.append({**entry, "secret": secret.partition("=")[2]})
+
+    def do_talk_turn_delete(self, arguments, _stdin):
+        triple = arguments[1:]
+        entries = self.values["turn_servers"]
+        entries[:] = [one for one in entries if [one["schemes"], one["server"], one["protocols"]] != triple]
+
+    def do_talk_stun_add(self, arguments, _stdin):
+        default = [_talk.DEFAULT_STUN] if self.typed else []
+        entries = self.values.setdefault("stun_servers", default)
+        assert arguments[1] not in entries, "exists already"
+        entries.append(arguments[1])
+
+    def do_talk_stun_delete(self, arguments, _stdin):
+        entries = self.values["stun_servers"]
+        entries[:] = [one for one in entries if one != arguments[1]] or [_talk.DEFAULT_STUN]
+
+
+# Comparing
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (URL, "https://TALK.example.org/", True),
+        (URL, "wss://talk.example.org", True),
+        (URL, "  HTTPS://talk.example.org:443//  ", True),
+        (URL, "http://talk.example.org", False),
+        ("http://talk.example.org:80", "ws://talk.example.org", True),
+        (URL, "https://talk.example.org:8443", False),
+        (URL + "/hpb", "https://Talk.example.org/hpb/", True),
+        (URL + "/hpb", URL + "/HPB", False),
+        (URL, "https://talk.example.org.example.net", False),
+        (URL, "not-a-url", False),
+        ("not-a-url", "not-a-url", True),
+        ("https://[2001:db8::1", "https://[2001:db8::1", True),
+    ],
+)
+def test_urls_are_compared_as_talk_does(one, other, same):
+    assert (_talk.same_url(one) == _talk.same_url(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        ("Turn.Example.Org:3478", True),
+        ("turn:turn.example.org:3478", True),
+        ("https://turn.example.org:3478/", True),
+        ("turn.example.org:3479", False),
+        ("turn.example.net:3478", False),
+    ],
+)
+def test_addresses_are_compared_without_scheme_and_case(one, same):
+    assert (_talk.same_address(one) == STUN) is same
+
+
+@pytest.mark.parametrize(
+    "url", ["http://talk.example.org", "ws://t.example.org", "talk.example.org", "", "https://", "x"]
+)
+def test_a_url_that_cannot_be_used_is_refused(url):
+    with pytest.raises(_talk.BadInput) as caught:
+        _talk.checked_url(url, for_use=True)
+    assert str(caught.value) == (
+        f"The url of the signaling server is '{url}', but one like https://talk.example.org was expected, "
+        "without user, query or fragment; correct the option url."
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a@talk.example.org", "https://t.example.org?x", "https://[2001:db8::1", URL + ":0"]
+)
+def test_a_url_with_more_or_less_in_it_is_refused(url):
+    with pytest.raises(_talk.BadInput, match="correct the option url"):
+        _talk.checked_url(url, for_use=False)
+
+
+def test_a_url_is_stored_without_the_slash_and_an_http_one_may_be_removed():
+    assert _talk.checked_url(" https://talk.example.org/ ", for_use=True) == URL
+    assert _talk.checked_url("http://talk.example.org", for_use=False) == "http://talk.example.org"
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "turn.example.org",
+        "turn.example.org:0",
+        "t.example.org:65536",
+        "turn:t.example.org:1",
+        "[2001:db8::1]:1",
+        ":1",
+        "-a:1",
+    ],
+)
+def test_an_address_that_talk_cannot_use_is_refused(server):
+    with pytest.raises(_talk.BadInput) as caught:
+        _talk.checked_address(server, "TURN")
+    assert str(caught.value) == (
+        f"A TURN server is '{server}', but host:port with a name or an IPv4 address was expected, such as "
+        "turn.example.org:3478, since Talk takes no scheme and no IPv6 address there; correct the option servers."
+    )
+
+
+@pytest.mark.parametrize("server", ["turn.example.org:3478", "192.0.2.1:443", "t:65535"])
+def test_an_address_is_taken_as_it_is(server):
+    assert _talk.checked_address(server, "STUN") == server
+
+
+@pytest.mark.parametrize("secret", ["", None, " ", "a "])
+def test_a_secret_that_talk_refuses_or_garbles_is_refused(secret):
+    with pytest.raises(_talk.BadInput, match="64 hexadecimal digits were expected; correct the option secret"):
+        _talk.checked_secret(secret)
+
+
+# Reading
+
+
+def test_nothing_stored_is_told_from_an_empty_list():
+    empty = _talk.parse(document(signaling_servers=signaling(secret=OLD)))
+    unset = _talk.parse(document())
+    assert (empty.servers, empty.secret) == ((), OLD)
+    assert (unset.servers, unset.secret, unset.turn, unset.stun) == ((), None, (), ())
+    assert empty.stored == {"signaling_servers"}
+    assert unset.stored == frozenset()
+
+
+def test_texts_and_typed_arrays_are_read_alike():
+    texts = _talk.parse(document(turn_servers=json.dumps([FOREIGN]), stun_servers=json.dumps([STUN])))
+    typed = _talk.parse(document(turn_servers=[FOREIGN], stun_servers=[STUN]))
+    assert (texts.turn, texts.stun) == (typed.turn, typed.stun) == ((FOREIGN,), (STUN,))
+    assert (texts.typed, typed.typed) == (frozenset(), {"turn_servers", "stun_servers"})
+
+
+@pytest.mark.parametrize("value", ["", "[]", "{}", [], {}, None])
+def test_every_way_to_say_nothing_is_empty(value):
+    state = _talk.parse(document(signaling_servers=value, turn_servers=value, stun_servers=value))
+    assert (state.servers, state.turn, state.stun) == ((), (), ())
+
+
+def test_a_list_with_gaps_is_read():
+    state = _talk.parse(document(signaling_servers='{"servers":{"1":{"server":"https://a.example.org"}},"secret":"x"}'))
+    assert state.servers == ({"server": "https://a.example.org"},)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"signaling_servers": THEIRS + "{"}, "signaling_servers is not JSON"),
+        ({"signaling_servers": f'"{THEIRS}"'}, "signaling_servers is neither an object nor a list"),
+        (
+            {"signaling_servers": json.dumps({"servers": [THEIRS]})},
+            "signaling_servers is not a list of what Talk puts there",
+        ),
+        ({"turn_servers": json.dumps([THEIRS])}, "turn_servers is not a list of what Talk puts there"),
+        ({"stun_servers": json.dumps([{"secret": THEIRS}])}, "stun_servers is not a list of what Talk puts there"),
+        ({"stun_servers": "7"}, "stun_servers is not a list of what Talk puts there"),
+    ],
+)
+def test_a_damaged_value_is_named_and_not_shown(values, message):
+    class Damaged:
+        where = "occ"
+
+        def json(self, _arguments, bare):
+            return document(**values)
+
+    with pytest.raises(_talk.BadStored) as caught:
+        _talk.read_state(Damaged())
+    assert message in str(caught.value)
+    assert "occ config:app:get spreed" in str(caught.value)
+    assert THEIRS not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"apps": []}, "x"])
+def test_an_answer_without_the_app_is_refused(answer):
+    with pytest.raises(ValueError, match="the list of the app's settings is missing"):
+        _talk.parse(answer)
+
+
+@pytest.mark.parametrize(
+    ("app", "error", "message"),
+    [
+        ({}, _talk.TalkMissing, "occ belongs to a Nextcloud without Talk; install it with 'occ app:install spreed'."),
+        (
+            {"enabled": "no", "installed_version": "21.1.0"},
+            _talk.TalkDisabled,
+            "occ belongs to a Nextcloud in which Talk is disabled; enable it with 'occ app:enable spreed'.",
+        ),
+    ],
+)
+def test_a_nextcloud_without_talk_is_named(app, error, message):
+    with pytest.raises(error) as caught:
+        _talk.require_talk(_talk.parse({"apps": {"spreed": app}}), "occ")
+    assert str(caught.value) == message
+
+
+def test_talk_for_some_groups_is_enabled():
+    _talk.require_talk(_talk.parse(document(enabled='["staff"]')), "occ")
+
+
+# Signaling
+
+
+def plan_signaling(stored, secret=NEW, verify=True, exclusive=False, present=True):
+    state = _talk.parse(document(signaling_servers=stored))
+    return _talk.plan_signaling(
+        state, URL, secret, verify=verify, exclusive=exclusive, present=present, leftover=LEFTOVER
+    )
+
+
+ADDED = f"added the signaling server {URL}, with certificate check"
+SIGNALING = [
+    # name, stored, options, actions, value (None: unchanged), whether only occ's own add is needed
+    ("fresh", None, {}, [ADDED], signaling((URL, True)), True),
+    ("without check", None, {"verify": False}, [ADDED.replace("with ", "without ")], signaling((URL, False)), True),
+    ("after absent", signaling(secret=LEFTOVER), {}, [ADDED], signaling((URL, True)), True),
+    ("right", signaling((URL, True)), {}, [], None, False),
+    ("right, beside another", signaling((OTHER, True), (URL, True)), {}, [], None, False),
+    (
+        "beside another",
+        signaling((OTHER, False), secret=THEIRS),
+        {},
+        [ADDED, f"replaced the secret for {URL}"],
+        signaling((OTHER, False), (URL, True)),
+        True,
+    ),
+    (
+        "instead of another",
+        signaling((OTHER, False), secret=THEIRS),
+        {"exclusive": True},
+        [f"removed the signaling server {OTHER} of somebody else", ADDED, f"replaced the secret for {URL}"],
+        signaling((URL, True)),
+        False,
+    ),
+    (
+        "new secret",
+        signaling((URL, True), secret=OLD),
+        {},
+        [f"replaced the secret for {URL}"],
+        signaling((URL, True)),
+        False,
+    ),
+    (
+        "empty secret",
+        signaling((URL, True), secret=""),
+        {},
+        [f"replaced the secret for {URL}"],
+        signaling((URL, True)),
+        False,
+    ),
+    (
+        "other check",
+        signaling((URL, False)),
+        {},
+        [f"set the signaling server {URL} to be used with certificate check"],
+        signaling((URL, True)),
+        False,
+    ),
+    (
+        "duplicate",
+        signaling((URL, True), (URL, True)),
+        {},
+        [f"removed the duplicate entry {URL}"],
+        signaling((URL, True)),
+        False,
+    ),
+    (
+        "every spelling",
+        signaling((URL + "/", True), (OTHER, True), (URL, True), ("wss://Talk.example.org", False)),
+        {},
+        [f"removed the duplicate entry {URL}/", "removed the duplicate entry wss://Talk.example.org"],
+        signaling((OTHER, True), (URL, True)),
+        False,
+    ),
+    (
+        "other spelling",
+        signaling((URL + "/", True)),
+        {},
+        [f"replaced the entry {URL}/ by {URL}"],
+        signaling((URL, True)),
+        False,
+    ),
+    ("absent, never there", None, {"present": False}, [], None, False),
+    ("absent already", signaling(secret=OLD), {"present": False}, [], None, False),
+    ("absent, another stays", signaling((OTHER, True)), {"present": False, "exclusive": True}, [], None, False),
+    (
+        "absent",
+        signaling((URL, True), (URL + "/", False)),
+        {"present": False, "secret": None},
+        [
+            f"removed the signaling server {URL}",
+            f"removed the signaling server {URL}/",
+            "replaced the secret by a random one",
+        ],
+        signaling(secret=LEFTOVER),
+        False,
+    ),
+    (
+        "absent beside another, who needs the secret",
+        signaling((URL, True), (OTHER, True)),
+        {"present": False},
+        [f"removed the signaling server {URL}"],
+        signaling((OTHER, True)),
+        False,
+    ),
+    (
+        "our secret left behind",
+        signaling(),
+        {"present": False},
+        ["replaced the secret by a random one"],
+        signaling(secret=LEFTOVER),
+        False,
+    ),
+    (
+        "an empty secret left behind",
+        signaling(secret=""),
+        {"present": False, "secret": None},
+        ["replaced the secret by a random one"],
+        signaling(secret=LEFTOVER),
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "actions", "value", "adds"), [case[1:] for case in SIGNALING], ids=[c[0] for c in SIGNALING]
+)
+def test_signaling_is_planned(stored, given, actions, value, adds):
+    plan = plan_signaling(stored, **given)
+    assert list(plan.actions) == actions
+    assert plan.adds_only is adds
+    if value is not None:
+        assert plan.value == json.loads(value)
+    assert set(plan.before) == set(plan.after) == {"signaling_servers", "secret"}
+    assert not any(secret in json.dumps([plan.before, plan.after, actions]) for secret in (NEW, OLD, THEIRS, LEFTOVER))
+
+
+@pytest.mark.parametrize(("stored", "given"), [case[1:3] for case in SIGNALING], ids=[case[0] for case in SIGNALING])
+def test_signaling_is_right_after_one_round_and_a_second_does_nothing(stored, given):
+    talk = Talk(**({} if stored is None else {"signaling_servers": stored}))
+    given = {"secret": NEW, "verify": True, "exclusive": False, "present": True, **given}
+    secret = given.pop("secret")
+
+    def planner(state):
+        return _talk.plan_signaling(state, URL, secret, leftover=LEFTOVER, **given)
+
+    first = _talk.sync(talk, planner, check=False)
+    assert len(talk.commands) == (1 if first["changed"] else 0)
+    assert _talk.sync(talk, planner, check=False)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("stored", "before", "after"),
+    [
+        (None, "(not set)", "(new secret)"),
+        (signaling((URL, True)), "********", "********"),
+        (signaling((URL, True), secret=OLD), "********", "(new secret)"),
+    ],
+)
+def test_the_diff_says_only_whether_the_secret_changes(stored, before, after):
+    plan = plan_signaling(stored)
+    assert (plan.before["secret"], plan.after["secret"]) == (before, after)
+
+
+@pytest.mark.parametrize(
+    ("stored", "exclusive", "warnings"),
+    [
+        (signaling((URL, True)), False, []),
+        (signaling((URL, True), (OTHER, True)), True, []),
+        (
+            signaling((URL, True), (OTHER, True)),
+            False,
+            [
+                "Another signaling server is registered beside ours, which Talk no longer supports: "
+                f"{OTHER}. Remove it, or set exclusive to true."
+            ],
+        ),
+        (
+            signaling((OTHER, True), secret=THEIRS),
+            False,
+            [
+                "Another signaling server is registered beside ours, which Talk no longer supports: "
+                f"{OTHER}. Talk has one secret for all of them, and it is ours now. "
+                "Remove it, or set exclusive to true."
+            ],
+        ),
+    ],
+)
+def test_another_signaling_server_is_a_warning(stored, exclusive, warnings):
+    assert list(plan_signaling(stored, exclusive=exclusive).warnings) == warnings
+
+
+def test_internal_mode_is_named():
+    with pytest.raises(_talk.SignalingInternal) as caught:
+        _talk.require_external(_talk.parse(document(signaling_mode="internal")), "occ")
+    assert str(caught.value) == (
+        "occ belongs to a Nextcloud whose signaling_mode is internal, so that Talk ignores every signaling server; "
+        "delete the setting with 'occ config:app:delete spreed signaling_mode' and run this again."
+    )
+    _talk.require_external(_talk.parse(document(signaling_mode="external")), "occ")
+
+
+# TURN and STUN
+
+
+def mine(entry, secret=NEW):
+    return {**entry, "secret": secret}
+
+
+TURN_LINE, TURNS_LINE = "turn turn.example.org:3478 udp,tcp", "turns turn.example.org:5349 tcp"
+TURN_CASES = [
+    # name, stored, options, actions, what is there afterwards
+    (
+        "fresh",
+        None,
+        {},
+        [f"added the TURN server {TURN_LINE}", f"added the TURN server {TURNS_LINE}"],
+        [mine(TURN), mine(TURNS)],
+    ),
+    ("right, in another order", [mine(TURNS), FOREIGN, mine(TURN)], {}, [], [mine(TURNS), FOREIGN, mine(TURN)]),
+    ("one missing", [mine(TURN)], {}, [f"added the TURN server {TURNS_LINE}"], [mine(TURN), mine(TURNS)]),
+    (
+        "new secret",
+        [mine(TURN, OLD), FOREIGN, mine(TURNS, OLD)],
+        {},
+        [f"replaced the secret of the TURN server {TURN_LINE}", f"replaced the secret of the TURN server {TURNS_LINE}"],
+        [FOREIGN, mine(TURN), mine(TURNS)],
+    ),
+    (
+        "duplicate with a former secret",
+        [mine(TURN, OLD), mine(TURN), mine(TURNS)],
+        {},
+        [f"removed the duplicate TURN server {TURN_LINE}"],
+        [mine(TURN), mine(TURNS)],
+    ),
+    (
+        "other words for the same server",
+        [mine({**TURN, "protocols": "udp"}), mine({**TURN, "server": "TURN.example.org:3478"}), mine(TURNS)],
+        {},
+        [
+            f"added the TURN server {TURN_LINE}",
+            "removed the TURN server turn turn.example.org:3478 udp",
+            "removed the TURN server turn TURN.example.org:3478 udp,tcp",
+        ],
+        [mine(TURN), mine(TURNS)],
+    ),
+    (
+        "exclusive",
+        [FOREIGN, mine(TURN), mine(TURNS)],
+        {"exclusive": True},
+        ["removed the TURN server turn turn.example.net:3478 udp of somebody else"],
+        [mine(TURN), mine(TURNS)],
+    ),
+    ("absent, never there", None, {"present": False}, [], None),
+    (
+        "absent",
+        [mine(TURN), FOREIGN, mine({**TURNS, "schemes": "turn,turns"}, OLD)],
+        {"present": False},
+        [f"removed the TURN server {TURN_LINE}", "removed the TURN server turn,turns turn.example.org:5349 tcp"],
+        [FOREIGN],
+    ),
+]
+STUN_CASES = [
+    ("fresh", None, {}, [f"added the STUN server {STUN}"], [STUN]),
+    ("right", ["s.example.net:1", STUN], {}, [], ["s.example.net:1", STUN]),
+    ("beside", ["s.example.net:1"], {}, [f"added the STUN server {STUN}"], ["s.example.net:1", STUN]),
+    (
+        "exclusive",
+        [_talk.DEFAULT_STUN],
+        {"exclusive": True},
+        [f"added the STUN server {STUN}", f"removed the STUN server {_talk.DEFAULT_STUN} of somebody else"],
+        [STUN],
+    ),
+    ("duplicate", [STUN, STUN], {}, [f"removed the duplicate STUN server {STUN}"], [STUN]),
+    (
+        "other spelling",
+        ["Turn.example.org:3478"],
+        {},
+        [f"added the STUN server {STUN}", "removed the STUN server Turn.example.org:3478"],
+        [STUN],
+    ),
+    ("absent, never there", None, {"present": False}, [], None),
+    ("absent", [STUN, "s.example.net:1"], {"present": False}, [f"removed the STUN server {STUN}"], ["s.example.net:1"]),
+    ("absent, the last", [STUN], {"present": False}, [f"removed the STUN server {STUN}"], [_talk.DEFAULT_STUN]),
+]
+
+
+def turn_planner(exclusive=False, present=True):
+    return lambda state: _talk.plan_turn(state, [TURN, TURNS, TURN], NEW if present else None, exclusive, present)
+
+
+def stun_planner(exclusive=False, present=True):
+    return lambda state: _talk.plan_stun(state, [STUN, STUN], exclusive, present)
+
+
+CASES = [("turn_servers", turn_planner, *case) for case in TURN_CASES]
+CASES += [("stun_servers", stun_planner, *case) for case in STUN_CASES]
+
+
+@pytest.mark.parametrize("typed", [False, True], ids=["talk21", "talk25"])
+@pytest.mark.parametrize(
+    ("key", "planner", "stored", "given", "actions", "after"),
+    [case[:2] + case[3:] for case in CASES],
+    ids=[f"{case[0][:4]} {case[2]}" for case in CASES],
+)
+def test_lists_are_made_right(key, planner, stored, given, actions, after, typed):
+    talk = Talk(typed=typed, **({} if stored is None else {key: list(stored)}))
+    plan = planner(**given)
+    checked = _talk.sync(talk, plan, check=True)
+    assert talk.commands == []
+    result = _talk.sync(talk, plan, check=False)
+    assert result["actions"] == checked["actions"] == actions
+    assert result["changed"] is checked["changed"] is bool(actions)
+    if typed and key == "stun_servers" and stored is None and after:
+        after = [_talk.DEFAULT_STUN, *after]
+    order = repr
+    assert sorted(talk.values.get(key, []), key=order) == sorted(after or [], key=order)
+    assert not any(secret in json.dumps(result) for secret in (NEW, OLD, THEIRS))
+    again = _talk.sync(talk, plan, check=False)
+    assert (again["changed"], again["actions"]) == (False, [])
+    assert again["diff"]["before"] == again["diff"]["after"]
+    if key == "stun_servers":
+        assert result["diff"]["after"] == again["diff"]["before"]
+
+
+def test_the_default_stun_server_that_talk_25_adds_goes_when_ours_is_exclusive():
+    talk = Talk(typed=True)
+    result = _talk.sync(talk, stun_planner(exclusive=True), check=False)
+    assert talk.values == {"stun_servers": [STUN]}
+    assert result["diff"] == {"before": {"stun_servers": []}, "after": {"stun_servers": [STUN]}}
+
+
+def test_a_first_registration_uses_talks_own_commands():
+    talk = Talk()
+    _talk.sync(talk, turn_planner(), check=False)
+    _talk.sync(talk, stun_planner(), check=False)
+    assert talk.commands == [
+        ["talk:turn:add", f"--secret={NEW}", "--", "turn", "turn.example.org:3478", "udp,tcp"],
+        ["talk:turn:add", f"--secret={NEW}", "--", "turns", "turn.example.org:5349", "tcp"],
+        ["talk:stun:add", "--", STUN],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "commands"),
+    [
+        (False, [["config:import", "/dev/stdin"]]),
+        (
+            True,
+            [
+                ["talk:turn:delete", "--", "turn", "turn.example.org:3478", "udp,tcp"],
+                ["talk:turn:add", f"--secret={NEW}", "--", "turn", "turn.example.org:3478", "udp,tcp"],
+            ],
+        ),
+    ],
+)
+def test_a_new_turn_secret_is_one_step_and_out_of_the_process_list_where_possible(typed, commands):
+    talk = Talk(typed=typed, turn_servers=[mine(TURN, OLD)])
+    _talk.sync(talk, lambda state: _talk.plan_turn(state, [TURN], NEW, False, True), check=False)
+    assert talk.commands == commands
+
+
+def test_the_turn_diff_marks_what_gets_a_new_secret():
+    plan = turn_planner()(_talk.parse(document(turn_servers=[mine(TURN, OLD), mine(TURNS)])))
+    assert plan.before == {"turn_servers": [{**TURN, "secret": "********"}, {**TURNS, "secret": "********"}]}
+    assert plan.after == {"turn_servers": [{**TURNS, "secret": "********"}, {**TURN, "secret": "(new secret)"}]}
+
+
+def test_an_old_turn_entry_without_schemes_is_a_turn_one():
+    plan = turn_planner()(_talk.parse(document(turn_servers=[{k: v for k, v in mine(TURN).items() if k != "schemes"}])))
+    assert list(plan.actions) == [
+        f"replaced the secret of the TURN server {TURN_LINE}",
+        f"added the TURN server {TURNS_LINE}",
+    ]
+
+
+@pytest.mark.parametrize("deaf_to", ["signaling_servers", "turn_servers", "stun_servers"])
+def test_what_was_not_stored_is_an_error(deaf_to):
+    planners = {
+        "turn_servers": turn_planner(),
+        "stun_servers": stun_planner(),
+        "signaling_servers": lambda state: _talk.plan_signaling(
+            state, URL, NEW, verify=True, exclusive=False, present=True, leftover=LEFTOVER
+        ),
+    }
+    talk = Talk(deaf=True)
+    with pytest.raises(_talk.NotStored) as caught:
+        _talk.sync(talk, planners[deaf_to], check=False)
+    assert f"occ reported success, but {deaf_to} of the app config spreed does not hold what was written" in str(
+        caught.value
+    )
+    assert len({command[0] for command in talk.commands}) == 1
+
+
+def test_a_value_that_somebody_else_keeps_changing_is_given_up():
+    class Fickle(Talk):
+        def do_talk_stun_add(self, arguments, _stdin):
+            self.values["stun_servers"] = [f"s{len(self.commands)}.example.net:1"]
+
+    talk = Fickle()
+    with pytest.raises(_talk.NotStored, match="something else changes it at the same time"):
+        _talk.sync(talk, stun_planner(), check=False)
+    assert len(talk.commands) == _talk.ROUNDS
+
+
+# Reporting
+
+SERVER = _talk.Server("31.0.6.2", False, False, "https://nc.example.org/", ("nc.example.org", "*.example.net"))
+
+
+@pytest.mark.parametrize(
+    ("url", "trusted"),
+    [
+        ("https://nc.example.org", True),
+        ("https://NC.example.org:8443/x", True),
+        ("https://a.b.example.net", True),
+        ("https://example.net", False),
+        ("https://nc.example.org.evil.example", False),
+        ("https://localhost", True),
+    ],
+)
+def test_trusted_domains(url, trusted):
+    assert _talk.is_trusted(url, SERVER.trusted) is trusted
+
+
+def test_the_report_holds_no_secret():
+    state = _talk.parse(document(signaling_servers=signaling((URL, True)), turn_servers=[FOREIGN], stun_servers=[STUN]))
+    facts = _talk.report(SERVER, state, "wss://talk.example.org/", NEW, ["https://nc.example.org"])
+    assert facts["registered"] is facts["secret_matches"] is facts["trusted"] is facts["cli_url_matches"] is True
+    assert facts["talk"] == {
+        "installed": True,
+        "enabled": True,
+        "version": "21.1.0",
+        "signaling_mode": "",
+        "signaling_servers": [{"server": URL, "verify": True}],
+        "turn_servers": [{"schemes": "turn", "server": "turn.example.net:3478", "protocols": "udp"}],
+        "stun_servers": [STUN],
+    }
+    assert NEW not in json.dumps(facts)
+    assert THEIRS not in json.dumps(facts)
+    assert _talk.problems(SERVER, state, ["https://nc.example.org"], "occ") == []
+
+
+def test_what_was_not_asked_is_not_answered():
+    assert set(_talk.report(SERVER, _talk.parse(document()), None, None, [])) == {"nextcloud", "talk"}
+
+
+def test_every_problem_is_named():
+    server = _talk.Server("31.0.6.2", True, True, "", ("other.example.org",))
+    state = _talk.parse({"apps": {"spreed": {"signaling_mode": "internal"}}})
+    found = _talk.problems(server, state, ["https://nc.example.org:8443"], "occ")
+    for part, text in zip(
+        [
+            "occ says that Nextcloud is in maintenance mode",
+            "occ says that Nextcloud or an app needs an upgrade",
+            "occ belongs to a Nextcloud without Talk",
+            "signaling_mode is internal",
+            "overwrite.cli.url is not set, but https://nc.example.org:8443 was expected",
+            "'occ config:system:set trusted_domains 1 --value=nc.example.org:8443'",
+        ],
+        found,
+    ):
+        assert part in text
+    assert len(found) == 6
