@@ -200,7 +200,9 @@ class Peer:
         return {}
 
     def remote_addresses(self) -> list[tuple[str, int]]:
-        """Return where the SFU says that it can be reached."""
+        """Return where the SFU says that it can be reached; nothing before its description came."""
+        if not self._described:
+            return []
         return [(item.ip, item.port) for item in self.ice.getRemoteCandidates()]
 
     def evidence(self) -> dict[str, Any]:
@@ -358,10 +360,17 @@ async def examine_turn(relay: Relay, peers: list[tuple[str, int]]) -> dict[str, 
     """
     loop = asyncio.get_running_loop()
     server = (relay.host, relay.port)
-    kind = turn.TurnClientTcpProtocol if relay.transport == "tcp" else turn.TurnClientUdpProtocol
+    base = turn.TurnClientTcpProtocol if relay.transport == "tcp" else turn.TurnClientUdpProtocol
+    refused: list[Exception] = []
+
+    class Client(base):  # type: ignore[misc,valid-type]
+        """Keeps what the network says of single packets, which aioice throws away."""
+
+        def error_received(self, exc: Exception) -> None:
+            refused.append(exc)
 
     def factory() -> Any:
-        return kind(server, relay.username, relay.password, lifetime=60, channel_refresh_time=500)
+        return Client(server, relay.username, relay.password, lifetime=60, channel_refresh_time=500)
 
     found: dict[str, Any] = {}
     try:
@@ -379,7 +388,7 @@ async def examine_turn(relay: Relay, peers: list[tuple[str, int]]) -> dict[str, 
             found["bind"] = "ok"
             await asyncio.wait_for(client.channel_bind(0x4000, peers[0]), 5)
     except (OSError, asyncio.TimeoutError, stun.TransactionError) as error:
-        found["bind" if "bind" in found else "allocate"] = turn_error(error)
+        found["bind" if "bind" in found else "allocate"] = turn_error(refused[0] if refused else error)
     finally:
         with contextlib.suppress(Exception):
             if found.get("allocate") == "ok":

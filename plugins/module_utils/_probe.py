@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 
 ALL = "all"
@@ -116,6 +117,10 @@ def unreachable(error: BaseException, host: str) -> Verdict:
     status = getattr(getattr(error, "response", None), "status_code", 0)
     if status:
         return no_websocket(int(status), host)
+    if not isinstance(error, (OSError, HTTPException)) and not type(error).__module__.startswith("websockets"):
+        return failed(
+            f"The probe itself ran into {type(error).__name__}: {error}.", "Report this as a bug, with this sentence."
+        )
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return failed(f"{host} cannot be reached: {text}.", "Check the network between the controller and the HPB host.")
 
@@ -280,34 +285,48 @@ def request(url: str, status: int) -> Verdict:
     )
 
 
-UNREACHABLE_WORDS = ("no such host", "connection refused", "no route to host", "network is unreachable", "i/o timeout")
-UNREACHABLE_WORDS += ("deadline exceeded", "server misbehaving", "connection reset", "timeout awaiting")
-
+# What the server's HTTP client says when it does not reach a Nextcloud, and what that means. The first match counts.
+RESOLVE = ("cannot resolve the name of {url}", "Give the name an address in DNS or in hpb_resolve.")
+NO_ROUTE = ("finds no route to {url}", "Check network and firewall between the two.")
+NO_ANSWER = ("gets no answer from {url} in time", "Open its firewall for the HPB host, and check that it is up.")
+OTHER_NAME = ("gets a certificate for another name from {url}", "Correct the certificate or talk_url.")
+NO_JSON = ("gets no answer of Talk from {url}", "Check talk_url, the maintenance mode, and that Talk is enabled there.")
 BACKEND_ERRORS = (
-    ("unknown authority", "does not know the authority of its certificate", "add the authority to hpb_ca_files"),
-    ("certificate is valid for", "gets a certificate for another name", "correct the certificate or talk_url"),
-    ("not valid for any names", "gets a certificate for another name", "correct the certificate or talk_url"),
-    ("has expired or is not yet valid", "gets a certificate that is not valid now", "renew it and check the clocks"),
-    ("no such host", "cannot resolve its name", "give the name an address in DNS or in hpb_resolve"),
-    ("server misbehaving", "cannot resolve its name", "give the name an address in DNS or in hpb_resolve"),
-    ("connection refused", "is refused the connection", "start its web server or open its firewall"),
-    ("no route to host", "finds no route to it", "check network and firewall between the two"),
-    ("network is unreachable", "finds no route to it", "check network and firewall between the two"),
-    ("i/o timeout", "gets no answer in time", "open its firewall for the HPB host and check that it is up"),
-    ("deadline exceeded", "gets no answer in time", "open its firewall for the HPB host and check that it is up"),
-    ("timeout awaiting", "gets no answer in time", "check the load of its web server"),
-    ("connection reset", "is cut off", "check its web server and the firewall between the two"),
-    ("unsupported content type", "gets no JSON from it", "check talk_url, its maintenance mode and that Talk is on"),
-    ("unsupported_content_type", "gets no JSON from it", "check talk_url, its maintenance mode and that Talk is on"),
-    ("incomplete", "gets an answer that is not Talk's", "check talk_url, its maintenance mode and that Talk is on"),
-    ("invalid character", "gets an answer that is not Talk's", "check talk_url and its maintenance mode"),
-    ("throttled", "is throttled by its brute force protection", "take the HPB's address out of it and wait"),
+    ("unknown authority", "does not know the authority of the certificate of {url}", "Add it to hpb_ca_files."),
+    ("certificate is valid for", *OTHER_NAME),
+    ("not valid for any names", *OTHER_NAME),
+    (
+        "certificate has expired",
+        "gets a certificate from {url} that is not valid now",
+        "Renew it and check the clocks.",
+    ),
+    ("no such host", *RESOLVE),
+    ("server misbehaving", *RESOLVE),
+    ("connection refused", "is refused the connection to {url}", "Start its web server or open its firewall."),
+    ("no route to host", *NO_ROUTE),
+    ("network is unreachable", *NO_ROUTE),
+    ("i/o timeout", *NO_ANSWER),
+    ("deadline exceeded", *NO_ANSWER),
+    ("timeout awaiting", *NO_ANSWER),
+    ("connection reset", "is cut off by {url}", "Check its web server and the firewall between the two."),
+    ("unsupported content type", *NO_JSON),
+    ("unsupported_content_type", *NO_JSON),
+    ("incomplete", *NO_JSON),
+    ("invalid character", *NO_JSON),
+    ("throttled", "is throttled by {url}", "Take the HPB's address out of its brute force protection, then wait."),
 )
+# Those that a machine gives that is switched off, or the proxy before it.
+OFF = {RESOLVE[0], NO_ROUTE[0], NO_ANSWER[0], NO_JSON[0], "is refused the connection to {url}", "is cut off by {url}"}
+
+
+def backend_error(message: str) -> tuple[str, str]:
+    """Return what an error of the server's HTTP client means and what to do, twice "" for an unknown one."""
+    return next((known[1:] for known in BACKEND_ERRORS if known[0] in message.lower()), ("", ""))
 
 
 def is_unreachable(code: str, message: str) -> bool:
     """Whether an error of a hello says that the HPB does not reach the Nextcloud at all."""
-    return code == "timeout" or (code == "internal_error" and any(word in message for word in UNREACHABLE_WORDS))
+    return code == "timeout" or (code == "internal_error" and backend_error(message)[0] in OFF)
 
 
 def hello(url: str, code: str, message: str) -> Verdict:
@@ -327,9 +346,9 @@ def hello(url: str, code: str, message: str) -> Verdict:
             "Register the HPB there again, with the secret of this instance.",
         )
     if code == "internal_error":
-        for words, what, remedy in BACKEND_ERRORS:
-            if words in message:
-                return failed(f"The HPB {what}, at {url}.", f"For this instance: {remedy}.")
+        what, remedy = backend_error(message)
+        if what:
+            return failed(f"The HPB {what.format(url=url)}.", remedy)
     if code in ("invalid_backend", "too_many_requests"):
         return session_refused(code, message)
     return failed(
@@ -456,7 +475,7 @@ def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str,
             f"Open {protocol} {server.rpartition(':')[2]} in the firewall before the HPB host. {RUN_DEPLOY} coturn.",
         ),
         "refused": (
-            f"Nothing listens for TURN on {server} over {protocol}.",
+            f"Nothing listens for TURN on {server}.",
             f"{RUN_DEPLOY} coturn.",
         ),
         "name": (
@@ -531,6 +550,21 @@ def failures(records: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     return result
 
 
+def merged(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records, those that fail only because of another step's cause with that cause.
+
+    When Janus is reached neither directly nor by a TURN server that relays to it, the reason is the same.
+    """
+    direct = {row["instance"]: row for row in records if row["step"] == "direct" and "ice" in row["figures"]}
+    result = []
+    for row in records:
+        first = direct.get(row["instance"])
+        if first and row["status"] == FAILED and (row["figures"].get("turn") or {}).get("bind") == "ok":
+            row = {**row, **{name: first[name] for name in ("seen", "cause", "remedy")}}
+        result.append(dict(row))
+    return result
+
+
 def warnings(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return a sentence for each warning."""
     return [
@@ -550,11 +584,12 @@ def table(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def report(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the whole result: ok, results, table, failures, version and features of the server."""
+    records = merged(records)
     found = failures(records)
     figures = next((row["figures"] for row in records if row["step"] == "welcome"), {})
     return {
         "ok": not found,
-        "results": [dict(row) for row in records],
+        "results": records,
         "table": table(records),
         "failures": found,
         "version": figures.get("version", ""),

@@ -212,7 +212,7 @@ class Session:
         finally:
             self._replies.pop(identifier, None)
         if reply.get("type") != kind or not isinstance(reply.get(kind), dict):
-            raise Lost(f"The server answered a {kind} with a {reply.get('type')!r}.")
+            raise Lost(f"the server answered a {kind} with a {reply.get('type')}")
         return reply[kind]
 
     async def join(self, room: str) -> None:

@@ -66,7 +66,7 @@ def _tag(reference: str) -> str:
 def _fill(
     client: docker.DockerClient, images: Images, found: dict[str, str], pool: ThreadPoolExecutor
 ) -> tuple[registry.Registry, list[Future]]:
-    """Start the mirror and push into it: the stand-in at once, since the hosts' start needs it, the rest on the side."""
+    """Start the mirror and push into it: the stand-in at once, since the hosts need it, the rest on the side."""
     mirror = registry.Registry(client, found["registry"])
     mirror.push(found[STAND_IN_IMAGE], f"library/{STAND_IN_IMAGE}", _tag(found[STAND_IN_IMAGE]))
     wanted = [(found["base"], "library/debian", "trixie-slim"), *images.published.values()]

@@ -1,7 +1,7 @@
 # Copyright: nextcloud_talk.hpb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts Nextcloud stand-ins (molecule/shared/nextcloud) on a test host, behind nginx with certificates of the test CA."""
+"""Puts Nextcloud stand-ins on a test host, behind nginx with certificates of the test CA."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Registry:
 
 
 def leave(client: docker.DockerClient, environment: Environment, *, caches: bool) -> None:
-    """Take the mirror out of the environment's network; the last environment takes it along, `caches` its volume, too."""
+    """Take the mirror out of the environment's network; remove it with the last one, its volume with `caches`."""
     try:
         container = client.containers.get(NAME)
     except docker.errors.NotFound:
