@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import docker
 from bed import environment as bed
 from bed.common import SETTINGS, BedError, Environment, say
 
@@ -33,7 +34,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return run(options)
-    except BedError as error:
+    except (BedError, docker.errors.APIError) as error:
         sys.stderr.write(f"testbed: {error}\n")
         return 1
 

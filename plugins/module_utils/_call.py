@@ -40,6 +40,7 @@ except ImportError:  # The module says so before anything of this is used.
 
 PICTURE = (160, 120)
 PICTURES_PER_SECOND = 15
+NOISY_LINES = 16
 SAMPLES = 960  # 20 ms at 48 kHz, which is one packet
 SAMPLE_RATE = 48000
 ICE_SECONDS = 15
@@ -67,7 +68,7 @@ class CallFailed(Exception):
 
 
 class Noise(MediaStreamTrack):
-    """Noise that a codec cannot shrink to nothing, so that packets flow all the time."""
+    """Noise that a codec cannot shrink to nothing, so that packets flow all the time, but few at once."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -96,7 +97,8 @@ class Noise(MediaStreamTrack):
         pts = await self._tick(90000, 90000 // PICTURES_PER_SECOND)
         frame = VideoFrame(*PICTURE, "yuv420p")
         for index, plane in enumerate(frame.planes):
-            plane.update(os.urandom(plane.buffer_size) if index == 0 else bytes([128]) * plane.buffer_size)
+            noise = NOISY_LINES * plane.line_size if index == 0 else 0
+            plane.update(os.urandom(noise) + bytes([128]) * (plane.buffer_size - noise))
         frame.pts = pts
         frame.time_base = fractions.Fraction(1, 90000)
         return frame
@@ -290,6 +292,20 @@ async def subscribe(peer: Peer, publisher: str) -> list[Reception]:
     return receptions
 
 
+async def listen(seconds: float) -> float:
+    """Let the given time pass and return by how many seconds this process was late at worst.
+
+    One that is late does not fetch its packets in time, and loses what the line has delivered.
+    """
+    loop = asyncio.get_running_loop()
+    end, worst = loop.time() + seconds, 0.0
+    while loop.time() < end:
+        due = loop.time() + 0.05
+        await asyncio.sleep(0.05)
+        worst = max(worst, loop.time() - due)
+    return round(worst, 2)
+
+
 async def measure(peer: Peer, receptions: list[Reception], asked: float, seconds: float) -> dict[str, Any]:
     """Wait for the first frames, listen for the given time and return the figures."""
     waits = [asyncio.ensure_future(item.arrived.wait()) for item in receptions]
@@ -298,9 +314,8 @@ async def measure(peer: Peer, receptions: list[Reception], asked: float, seconds
     for wait in waits:
         wait.cancel()
     missing = sorted({"audio", "video"} - {item.kind for item in receptions if item.frames})
-    if not missing:
-        await asyncio.sleep(seconds)
-    figures: dict[str, Any] = {"seconds": seconds, "pair": peer.pair(), "missing": missing}
+    late = 0.0 if missing else await listen(seconds)
+    figures: dict[str, Any] = {"seconds": seconds, "late_seconds": late, "pair": peer.pair(), "missing": missing}
     for item in receptions:
         item.stop()
         report = await next(
@@ -323,7 +338,8 @@ async def place(
     """Place one call of two new sessions in `room` and return its figures.
 
     They are: audio and video (received and lost packets, frames), first_frame_seconds (from the request for the
-    stream to its first picture), pair and publisher_pair (selected candidates), missing (kinds that never came).
+    stream to its first picture), pair and publisher_pair (selected candidates), missing (kinds that never came),
+    late_seconds (by how much this process was late at worst).
     Raises `CallFailed`.
     """
     peers: list[Peer] = []

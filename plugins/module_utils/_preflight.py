@@ -156,6 +156,15 @@ def resolve(name: str) -> list[str]:
     return sorted({str(answer[4][0]) for answer in answers})
 
 
+def engine_packages(distribution: str, release: str) -> list[str]:
+    """Return the packages that make a Docker engine and its command line on a distribution (os-release ID, VERSION_ID).
+
+    From Debian 13 on the command line is a package of its own, which docker.io only recommends.
+    """
+    client = ["docker-cli"] if distribution == "debian" and release not in ("", "11", "12") else []
+    return ["docker.io", *client, "iptables", "apparmor"]
+
+
 def problems(facts: dict, wanted: dict) -> list[str]:
     """Judge a host.
 

@@ -28,7 +28,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._signaling_clie
 HTTP_SECONDS = 10
 # The server itself waits up to 10 seconds for the capabilities and as long for the answer.
 HELLO_SECONDS = 25
-# A call of aiortc encodes, encrypts and decodes in one process: more at once would measure the controller.
+# All calls encode, encrypt and decode in this one process: many more at once would measure the controller.
 CALLS_AT_ONCE = 6
 # What the child gets for its start and its last words, beside the time for its steps.
 SPARE_SECONDS = 20
@@ -99,7 +99,11 @@ class Probe:
             for item in able:
                 self._skip("no session on the signaling server", item["id"], "hello", *self.calls)
             return
-        await asyncio.gather(*(self._hello(item) for item in able), *(self._paths(item) for item in able))
+        calls = [(item, step) for item in able for step in self.calls]
+        await asyncio.gather(*(self._hello(item) for item in able), *(self._call(*call) for call in calls))
+        for item, step in calls:
+            if _probe.is_doubtful(self._verdicts[item["id"], step]):
+                await self._call(item, step)
 
     async def _welcome(self) -> bool:
         try:
@@ -149,9 +153,6 @@ class Probe:
         except Exception as error:  # noqa: BLE001
             verdict = self._explain(error)
         self._note(item["id"], "hello", verdict)
-
-    async def _paths(self, item: dict[str, Any]) -> None:
-        await asyncio.gather(*(self._call(item, step) for step in self.calls))
 
     async def _call(self, item: dict[str, Any], step: str) -> None:
         protocol = step.partition("-")[2]

@@ -196,7 +196,7 @@ results:
     figures:
       description:
         - What was measured. For a call C(audio) and C(video), each with C(received), C(lost) (packets) and C(frames),
-          C(loss_percent), C(first_frame_seconds), C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
+          C(loss_percent), C(first_frame_seconds), C(late_seconds) (of the probe itself), C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
         - For a call that failed, how far ICE came. For the welcome, C(version) and C(features).
       type: dict
   sample:
@@ -204,7 +204,7 @@ results:
       step: direct
       name: direct call
       status: ok
-      seen: 152 audio and 198 video packets, 0 lost (0 %), first picture after 0.6 s
+      seen: 152 audio and 198 video packets, 0 lost, first picture after 0.6 s
       cause: ""
       remedy: ""
       figures:

@@ -78,6 +78,11 @@ engine:
   description: Version of the Docker engine, empty when there is none.
   type: str
   returned: success
+engine_packages:
+  description: Packages of this distribution that hold the Docker engine and its command line.
+  type: list
+  elements: str
+  returned: success
 requests:
   description: Whether the Python library is there that community.docker needs on the host.
   type: bool
@@ -199,6 +204,7 @@ def main() -> None:
         changed=False,
         problems=_preflight.problems(facts, wanted),
         engine=version,
+        engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,
         cryptography=importlib.util.find_spec("cryptography") is not None,
         cpus=os.cpu_count() or 1,

@@ -76,6 +76,16 @@ def test_all_faults_are_named_at_once():
     assert len(found) == 3
 
 
+@pytest.mark.parametrize(
+    ("distribution", "release", "client"),
+    [("debian", "12", False), ("debian", "13", True), ("ubuntu", "22.04", False), ("ubuntu", "24.04", False)],
+)
+def test_the_command_line_is_installed_where_it_is_a_package_of_its_own(distribution, release, client):
+    packages = _preflight.engine_packages(distribution, release)
+    assert "docker.io" in packages
+    assert ("docker-cli" in packages) is client
+
+
 def test_os_release():
     assert _preflight.os_release('ID=debian\nVERSION_ID="13"\n# x\n') == {"ID": "debian", "VERSION_ID": "13"}
 

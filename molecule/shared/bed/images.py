@@ -56,6 +56,17 @@ def apt_mirror() -> str:
     )
 
 
+def pin(name: str) -> str:
+    """Return the version of a program that the product's roles ask for."""
+    role, variable = SETTINGS["pins"][name]
+    return str(yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[variable])
+
+
+def short_name(name: str) -> str:
+    """Return a program's repository as one gives it to docker pull."""
+    return SETTINGS["programs"][name]["repository"].removeprefix("library/")
+
+
 class Images:
     """Makes images with the engine `client`, or takes them from Docker Hub where that is in reach."""
 
@@ -66,8 +77,11 @@ class Images:
         self.hub = self._hub_answers()
 
     def _hub_answers(self) -> bool:
+        """Return whether the engine finds everything at Docker Hub; a mirror with a part of it is not enough."""
+        quick = docker.from_env(timeout=8).api
         try:
-            docker.from_env(timeout=8).api.inspect_distribution(DEBIAN)
+            for reference in (DEBIAN, *(f"{short_name(name)}:{pin(name)}" for name in SETTINGS["pins"])):
+                quick.inspect_distribution(reference)
         except (docker.errors.APIError, OSError):
             return False
         return True
@@ -162,12 +176,11 @@ class Images:
         """Return the image of an upstream program, its repository and its tag."""
         settings = SETTINGS["programs"][name]
         if self.hub:
-            role, variable = SETTINGS["pins"][name]
-            tag = str(yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[variable])
+            tag = pin(name)
             reference = f"{LOCAL}/{name}:{tag}"
             if not self.have(reference):
                 say(f"{name}: pulling {settings['repository']}:{tag} from Docker Hub")
-                self.client.images.pull(settings["repository"].removeprefix("library/"), tag).tag(reference)
+                self.client.images.pull(short_name(name), tag).tag(reference)
             return reference, settings["repository"], tag
         alpine = self.build("alpine", {"BASE": base})
         binary = self.wheel(name)

@@ -1,0 +1,294 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The run of the call probe: what stops what, that nothing refused is tried again, and the module as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe_run, _signaling_client
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._probe import OK, SKIPPED
+from websockets.asyncio.server import serve
+
+MODULE = "ansible_collections.nextcloud_talk.hpb.plugins.modules.call_probe"
+SECRETS = {"internal": "1" * 64, "backend": "2" * 64, "turn": "3" * 64}
+WELCOME = json.dumps({"nextcloud-spreed-signaling": "Welcome", "version": "2.1.1"}).encode()
+FEATURES = {_signaling_client.FEATURES_HEADER: "mcu"}
+
+
+def spec(url="https://talk.example.org", **given):
+    instances = [
+        {
+            "id": name,
+            "url": f"https://{name}.example.org",
+            "secret": SECRETS["backend"],
+            "turn_secret": SECRETS["turn"],
+            "register": True,
+            "optional": False,
+        }
+        for name in ("nc", "dev")
+    ]
+    return {
+        "url": url,
+        "internal_secret": SECRETS["internal"],
+        "ca_files": [],
+        "ca_pem": [],
+        "resolve": {},
+        "turn": {"server": "turn.example.org:3478", "protocols": ["udp", "tcp"]},
+        "instances": instances,
+        "duration": 1,
+        "timeout": 20,
+        **given,
+    }
+
+
+@pytest.fixture
+def web():
+    """A web server whose answers are in `answers`: a path, or the start of one, to status, headers and body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.server.seen.append((self.command, self.path, dict(self.headers)))
+            found = [key for key in self.server.answers if self.path.startswith(key)]
+            status, headers, body = self.server.answers[found[0]] if found else (404, {}, b"")
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answers = {"/api/v1/welcome": (200, FEATURES, WELCOME), "/api/v1/room/": (200, {}, b"{}")}
+    server.seen = []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def statuses(report):
+    return {(row["instance"], row["step"]): row["status"] for row in report["results"]}
+
+
+def test_a_server_that_is_not_ready_stops_everything(web):
+    web.answers["/api/v1/welcome"] = (502, {}, b"")
+    report = asyncio.run(_probe_run.limited(spec(web.url)))
+    found = statuses(report)
+    assert found.pop(("all", "welcome")) == "failed"
+    assert set(found.values()) == {SKIPPED}
+    assert [path for _method, path, _headers in web.seen] == ["/api/v1/welcome"]
+
+
+def test_a_refused_signature_is_not_tried_again_and_stops_the_instance(web):
+    web.answers["/api/v1/room/"] = (403, {}, b"")
+    report = asyncio.run(_probe_run.limited(spec(web.url)))
+    found = statuses(report)
+    posts = [headers for method, _path, headers in web.seen if method == "POST"]
+    assert sorted(headers["Spreed-Signaling-Backend"] for headers in posts) == [
+        "https://dev.example.org",
+        "https://nc.example.org",
+    ]
+    assert found["nc", "request"] == "failed"
+    assert {found["nc", step] for step in ("hello", "direct", "turn-udp", "turn-tcp")} == {SKIPPED}
+    assert [item["step"] for item in report["failures"]] == ["request", "request"]
+
+
+def test_paths_that_are_open_are_named(web):
+    web.answers["/metrics"] = (200, {}, b"secret")
+    web.answers["/api/v1/room/"] = (403, {}, b"")
+    report = asyncio.run(_probe_run.limited(spec(web.url)))
+    assert "/metrics answers 200, expected 404" in report["failures"][0]["cause"]
+
+
+def test_a_proxy_without_websockets_is_one_failure(web):
+    web.answers["/spreed"] = (400, {}, b"Bad Request")
+    report = asyncio.run(_probe_run.limited(spec(web.url)))
+    assert [(item["instance"], item["step"]) for item in report["failures"]] == [("all", "websocket")]
+    assert "does not pass the upgrade" in report["failures"][0]["cause"]
+    assert statuses(report)["nc", "request"] == OK
+
+
+def test_a_wrong_internal_secret_is_tried_once(monkeypatch):
+    hellos = []
+
+    async def fetch(_self, path, *_rest):
+        if path == "/api/v1/welcome":
+            return _signaling_client.Answer(200, {key.lower(): value for key, value in FEATURES.items()}, WELCOME)
+        return _signaling_client.Answer(200 if path.startswith("/api/v1/room/") else 404, {}, b"{}")
+
+    async def peer(websocket):
+        async for text in websocket:
+            hello = json.loads(text)
+            hellos.append(hello["hello"]["auth"])
+            refusal = {"code": "invalid_token", "message": "The passed token is invalid."}
+            await websocket.send(json.dumps({"id": hello["id"], "type": "error", "error": refusal}))
+
+    async def run():
+        async with serve(peer, "127.0.0.1", 0) as server:
+            return await _probe_run.limited(spec(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+
+    monkeypatch.setattr(_probe_run.Probe, "_fetch", fetch)
+    report = asyncio.run(run())
+    assert [hello["type"] for hello in hellos] == ["internal"]
+    assert [(item["instance"], item["step"]) for item in report["failures"]] == [("all", "websocket")]
+    assert "refuses the internal secret" in report["failures"][0]["cause"]
+
+
+def test_steps_that_are_not_finished_have_failed(monkeypatch):
+    async def fetch(_self, _path, *_rest):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(_probe_run.Probe, "_fetch", fetch)
+    report = asyncio.run(_probe_run.limited(spec(timeout=0.1)))
+    assert set(statuses(report).values()) == {"failed"}
+    assert report["failures"][0]["cause"] == "It was not finished within 0.1 seconds."
+
+
+def test_a_doubtful_call_is_placed_once_more_and_alone(monkeypatch):
+    placed, busy = [], []
+
+    async def place(_open, _room, relay, _seconds):
+        kind = relay.transport if relay else "direct"
+        placed.append(kind)
+        busy.append(kind)
+        await asyncio.sleep(0.01)
+        others = len(busy) - 1
+        busy.remove(kind)
+        return {
+            "audio": {"received": 99, "lost": 1 if others else 0, "frames": 9},
+            "video": {"received": 99, "lost": 0, "frames": 9},
+            "late_seconds": 0.5 if relay else 0.0,
+            "pair": {},
+            "missing": [],
+        }
+
+    async def good(*_arguments):
+        return True
+
+    monkeypatch.setattr(_probe_run._call, "place", place)
+    for step in ("_welcome", "_request", "_websocket", "_hello", "_closed"):
+        monkeypatch.setattr(_probe_run.Probe, step, good)
+    report = asyncio.run(_probe_run.limited(spec()))
+    assert sorted(placed) == ["direct"] * 2 + ["tcp"] * 4 + ["udp"] * 4
+    found = {row["step"]: row["figures"]["loss_percent"] for row in report["results"] if row["figures"]}
+    assert found == {"direct": 0.5, "turn-udp": 0.0, "turn-tcp": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        ("turn.example.org:3478", ("turn.example.org", 3478)),
+        ("192.0.2.1:443", ("192.0.2.1", 443)),
+        ("[2001:db8::1]:3478", ("2001:db8::1", 3478)),
+    ],
+)
+def test_a_turn_server_is_split(server, expected):
+    assert _probe_run.split_server(server) == expected
+
+
+@pytest.mark.parametrize("server", ["turn.example.org", "turn.example.org:", "turn.example.org:0", ":3478", "a:99999"])
+def test_a_turn_server_without_a_port_is_refused(server):
+    with pytest.raises(_probe_run.ProbeError, match="expected a name, a colon and a port"):
+        _probe_run.split_server(server)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def module(arguments, check=False):
+    """Run the module as Ansible does; no secret may be in what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", MODULE],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.strip(), done.stderr
+    result = json.loads(done.stdout)
+    invocation = result.pop("invocation")
+    for secret in SECRETS.values():
+        assert secret not in json.dumps(result) + json.dumps(invocation) + done.stderr
+    return result
+
+
+def test_the_module_names_the_failure_and_returns_everything():
+    url = f"https://talk.example.org:{free_port()}"
+    result = module(spec(url, resolve={"talk.example.org": "127.0.0.1"}))
+    assert (result["failed"], result["ok"]) == (True, False)
+    assert result["msg"].startswith(f"HPB, signaling server: {url[8:]} refuses the connection")
+    assert result["failures"][0]["instance"] == "all"
+    assert [row["status"] for row in result["results"]].count("skipped") == len(result["results"]) - 1
+    assert result["table"][0].startswith("instance")
+
+
+def test_the_module_only_returns_failures_when_it_is_told_to(web):
+    web.answers["/api/v1/room/"] = (403, {}, b"")
+    result = module(spec(web.url, fail_on_error=False))
+    assert (result.get("failed", False), result["ok"], result["changed"]) == (False, False, False)
+    assert (result["version"], result["features"]) == ("2.1.1", ["mcu"])
+
+
+def test_check_mode_places_no_call(web):
+    result = module(spec(web.url), check=True)
+    assert result == {"changed": False, "skipped": True, "msg": "No calls are placed in check mode."}
+    assert web.seen == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ca_files": ["/nonexistent/ca.pem"]}, "The file /nonexistent/ca.pem of ca_files is no readable PEM file"),
+        ({"ca_pem": ["no certificate"]}, "A text of ca_pem is no certificate in PEM format"),
+        ({"turn": {"server": "turn.example.org"}}, "expected a name, a colon and a port"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_sent(web, given, words):
+    result = module(spec(web.url, **given))
+    assert result["failed"]
+    assert words in result["msg"]
+    assert web.seen == []
+
+
+def test_missing_libraries_are_named_with_the_command(tmp_path):
+    # A Python that sees Ansible and the collection but none of the libraries.
+    start = (
+        "import importlib.util, runpy, sys; find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'aiortc' else find(name, *rest)\n"
+        f"runpy.run_module({MODULE!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": spec()}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert json.loads(done.stdout)["msg"] == (
+        f"The Python {sys.executable} has no aiortc, expected both for placing calls: "
+        f"run '{sys.executable} -m pip install aiortc websockets'."
+    )

@@ -1,0 +1,329 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The call probe's judgement: what was seen, and the verdict, cause and remedy that follow from it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._probe import FAILED, OK, SKIPPED, WARNING
+from websockets.exceptions import InvalidMessage
+
+URL = "https://talk.example.org"
+NC = "https://nc.example.org"
+TURN = "turn.example.org:3478"
+BODY = json.dumps({"nextcloud-spreed-signaling": "Welcome", "version": "2.1.1"}).encode()
+HOST = {"type": "host", "protocol": "udp", "address": "192.0.2.7", "port": 1111}
+RELAY = {"type": "relay", "protocol": "udp", "address": "192.0.2.10", "port": 50000}
+JANUS = {"type": "host", "protocol": "udp", "address": "2001:db8::10", "port": 20000}
+REMOTE = ["host 192.0.2.10:20001", "host [2001:db8::10]:20001"]
+
+
+def figures(lost=0, local=HOST, missing=(), late=0.0):
+    return {
+        "audio": {"received": 150, "lost": 0, "frames": 150},
+        "video": {"received": 150 - lost, "lost": lost, "frames": 40},
+        "first_frame_seconds": 0.61,
+        "pair": {"local": local, "remote": JANUS},
+        "missing": list(missing),
+        "late_seconds": late,
+    }
+
+
+def certificate_error(code, text):
+    error = ssl.SSLCertVerificationError(1, "failed")
+    error.verify_code, error.verify_message = code, text
+    return error
+
+
+class Handshake(Exception):
+    """An answer that is no websocket, as the websocket library reports it."""
+
+    def __init__(self, status):
+        super().__init__()
+        self.response = SimpleNamespace(status_code=status)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (socket.gaierror(-2, "unknown"), "The name talk.example.org does not resolve on the controller."),
+        (ConnectionRefusedError(111, "refused"), "nothing listens there"),
+        (TimeoutError(), "does not answer in time"),
+        (certificate_error(10, "certificate has expired"), "not valid now (certificate has expired)"),
+        (certificate_error(62, "Hostname mismatch"), "is for another name"),
+        (
+            certificate_error(20, "unable to get local issuer certificate"),
+            "authority that the controller does not know",
+        ),
+        (certificate_error(7, "signature failure"), "does not hold: signature failure"),
+        (ssl.SSLError(1, "x"), "does not speak TLS as expected"),
+        (OSError(113, "No route to host"), "cannot be reached: No route to host"),
+        (Handshake(404), "/spreed answers 404, expected a websocket"),
+        (Handshake(400), "does not pass the upgrade to a websocket on"),
+        (Handshake(502), "does not reach the signaling server"),
+        (Handshake(403), "/spreed answers 403"),
+        (InvalidMessage("no HTTP response"), "/spreed does not become a websocket: no HTTP response"),
+        (KeyError("sdp"), "The probe itself ran into KeyError: 'sdp'."),
+    ],
+)
+def test_an_unreachable_server_is_explained(error, words):
+    verdict = _probe.unreachable(error, "talk.example.org")
+    assert verdict.status == FAILED
+    assert words in verdict.cause
+    assert verdict.remedy.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "header", "result", "words"),
+    [
+        (200, BODY, "mcu, hello-v2", OK, "signaling server 2.1.1 with mcu"),
+        (200, BODY, "hello-v2", FAILED, "not connected to Janus"),
+        (200, BODY, None, FAILED, "without the header X-Spreed-Signaling-Features"),
+        (200, b"<html>", "mcu", FAILED, "no signaling server"),
+        (200, b"[]", "mcu", FAILED, "no signaling server"),
+        (404, b"", None, FAILED, "answers 404, expected 200"),
+        (503, b"", None, FAILED, "The proxy answers 503"),
+    ],
+)
+def test_the_welcome(status, body, header, result, words):
+    verdict = _probe.welcome(URL, status, body, header)
+    assert (verdict.status, words in verdict.seen) == (result, True)
+
+
+def test_the_welcome_tells_version_and_features():
+    assert _probe.welcome(URL, 200, BODY, "mcu,hello-v2").figures == {
+        "version": "2.1.1",
+        "features": ["hello-v2", "mcu"],
+    }
+
+
+def test_private_paths_must_all_be_404():
+    assert _probe.closed(dict.fromkeys(_probe.CLOSED_PATHS, 404)).status == OK
+    verdict = _probe.closed({"/metrics": 200, "/turn/credentials": 403, "/api/v1/stats": 404})
+    assert verdict.cause == "/metrics answers 200, /turn/credentials answers 403, expected 404 from outside."
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("invalid_token", "refuses the internal secret"),
+        ("invalid_client_type", "accepts no internal clients"),
+        ("too_many_requests", "locked this controller's address out"),
+        ("invalid_backend", "does not know the URL"),
+        ("strange", "refuses a session: strange (why)"),
+    ],
+)
+def test_a_refused_session_is_explained(code, words):
+    assert words in _probe.session_refused(code, "why").cause
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "words"),
+    [
+        (200, OK, "accepts the instance's secret"),
+        (403, FAILED, f"refuses the signature for {NC}"),
+        (429, FAILED, "locked this controller's address out"),
+        (404, FAILED, "/api/v1/room/ answers 404"),
+        (411, FAILED, "drops Content-Length"),
+        (500, FAILED, "answered 500"),
+    ],
+)
+def test_the_signed_request(status, result, words):
+    verdict = _probe.request(NC, status)
+    assert (verdict.status, words in verdict.seen) == (result, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "result", "words"),
+    [
+        ("invalid_ticket", "", OK, "both hold the same secret"),
+        ("invalid_request", "", FAILED, "it holds another secret"),
+        ("", "", FAILED, "accepts a made-up ticket"),
+        ("timeout", "", FAILED, "gets no answer from https://nc.example.org in time"),
+        ("invalid_backend", "", FAILED, "does not know the URL"),
+        ("auth_failed", "no", FAILED, "answers the HPB with auth_failed (no), expected invalid_ticket"),
+        ("internal_error", "something new", FAILED, "internal_error (something new)"),
+        ("internal_error", "dial tcp: lookup nc.example.org: no such host", FAILED, "cannot resolve the name of"),
+        ("internal_error", "dial tcp 192.0.2.5:443: connect: connection refused", FAILED, "is refused the connection"),
+        ("internal_error", "x509: certificate signed by unknown authority", FAILED, "does not know the authority"),
+        ("internal_error", "x509: certificate is valid for a, not b", FAILED, "a certificate for another name"),
+        ("internal_error", "x509: certificate has expired or is not yet valid", FAILED, "that is not valid now"),
+        ("internal_error", "context deadline exceeded", FAILED, "gets no answer from"),
+        ("internal_error", "unsupported content type", FAILED, "gets no answer of Talk from"),
+        ("internal_error", "throttled OCS response", FAILED, "is throttled by"),
+    ],
+)
+def test_the_hello_with_a_made_up_ticket(code, message, result, words):
+    verdict = _probe.hello(NC, code, message)
+    assert (verdict.status, words in verdict.seen) == (result, True)
+
+
+REFUSED = ("internal_error", "connect: connection refused")
+
+
+@pytest.mark.parametrize(
+    ("instance", "code", "message", "result", "words"),
+    [
+        (
+            {"register": False},
+            "invalid_request",
+            "",
+            WARNING,
+            "Not registered by us, so perhaps not entered there yet:",
+        ),
+        ({"register": False}, "invalid_ticket", "", OK, "same secret"),
+        ({"optional": True}, *REFUSED, WARNING, "Not checked, it is optional:"),
+        ({"optional": True}, "timeout", "", WARNING, "Not checked, it is optional:"),
+        ({"optional": True}, "internal_error", "unsupported content type", WARNING, "Not checked"),
+        ({"optional": True}, "invalid_request", "", FAILED, "it holds another secret"),
+        (
+            {"optional": True},
+            "internal_error",
+            "x509: signed by unknown authority",
+            FAILED,
+            "does not know the authority",
+        ),
+        ({}, *REFUSED, FAILED, "is refused the connection"),
+    ],
+)
+def test_the_inventory_says_how_bad_a_failed_hello_is(instance, code, message, result, words):
+    verdict = _probe.hello_of({"url": NC, **instance}, code, message)
+    assert (verdict.status, words in verdict.seen) == (result, True)
+
+
+@pytest.mark.parametrize(
+    ("step", "given", "result", "words"),
+    [
+        ("direct", figures(), OK, "150 audio and 150 video packets, 0 lost, first picture after 0.6 s"),
+        ("direct", figures(), OK, "host 192.0.2.7:1111 -> host [2001:db8::10]:20000"),
+        ("turn-udp", figures(local=RELAY), OK, "relay 192.0.2.10:50000"),
+        ("turn-tcp", figures(), FAILED, "did not go through TURN"),
+        ("direct", figures(lost=3), OK, "3 lost (1 %)"),
+        ("direct", figures(lost=6), WARNING, "6 lost (2 %)"),
+        ("direct", figures(lost=60), FAILED, "20 % of the packets were lost"),
+        ("direct", figures(lost=60, late=0.3), WARNING, "60 lost (20 %)"),
+        ("direct", figures(late=0.3), OK, "0 lost"),
+        ("direct", figures(missing=["video"]), FAILED, "connected, but no video came through"),
+        ("direct", figures(missing=["audio", "video"]), FAILED, "no audio and no video came through"),
+    ],
+)
+def test_a_call_that_was_connected(step, given, result, words):
+    verdict = _probe.call(step, given)
+    assert (verdict.status, words in verdict.seen) == (result, True)
+    assert verdict.figures["loss_percent"] == _probe.loss_percent(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (figures(), False),
+        (figures(lost=1), False),
+        (figures(late=0.3), False),
+        (figures(lost=1, late=0.3), True),
+    ],
+)
+def test_loss_of_a_busy_controller_is_measured_again(given, expected):
+    assert _probe.is_doubtful(_probe.call("direct", given)) is expected
+
+
+@pytest.mark.parametrize(
+    ("step", "stage", "evidence", "words"),
+    [
+        ("direct", "signaling", {"code": "too_many_requests"}, "locked this controller's address out"),
+        ("direct", "signaling", {"message": "the connection was cut"}, "ended early: the connection was cut"),
+        (
+            "direct",
+            "offer",
+            {"code": "client_not_found"},
+            "Janus did not take the publisher's offer (client_not_found)",
+        ),
+        ("direct", "requestoffer", {"code": "timeout"}, "to the subscriber (no answer in time)"),
+        ("direct", "offer", {"code": "not_allowed", "message": "No."}, "does not allow to take the publisher's offer"),
+        ("turn-udp", "turn", {"turn": {"allocate": "401"}}, "refuses this instance's TURN secret (401)"),
+        ("turn-udp", "turn", {"turn": {"allocate": "486"}}, "quota (486)"),
+        ("turn-udp", "turn", {"turn": {"allocate": "508"}}, "no free relay port (508)"),
+        ("turn-tcp", "turn", {"turn": {"allocate": "timeout"}}, "does not answer over tcp"),
+        ("turn-tcp", "turn", {"turn": {"allocate": "refused"}}, f"Nothing listens for TURN on {TURN}"),
+        ("turn-tcp", "turn", {"turn": {"allocate": "name"}}, "does not resolve on the controller"),
+        ("turn-tcp", "turn", {"turn": {"allocate": "OSError"}}, "gives no relay address (OSError)"),
+        ("turn-udp", "turn", {"turn": {"allocate": "ok"}}, "at the first attempt and one at the second"),
+        (
+            "turn-udp",
+            "publisher",
+            {"turn": {"allocate": "ok", "bind": "403"}, "remote": REMOTE[:1]},
+            "refuses to relay to Janus at 192.0.2.10 (403)",
+        ),
+        (
+            "turn-udp",
+            "subscriber",
+            {"turn": {"allocate": "ok", "bind": "ok"}, "remote": REMOTE},
+            "nothing came through between it and Janus at 192.0.2.10, [2001:db8::10] (subscriber)",
+        ),
+        ("direct", "publisher", {"remote": []}, "Janus named no address for the publisher"),
+        ("direct", "publisher", {"remote": REMOTE, "ice": "completed"}, "(DTLS) was not agreed on"),
+        ("direct", "publisher", {"remote": REMOTE[:1], "ice": "checking"}, "to Janus at 192.0.2.10 (publisher)"),
+    ],
+)
+def test_a_call_that_did_not_come_about(step, stage, evidence, words):
+    verdict = _probe.call_failed(step, TURN, stage, evidence)
+    assert verdict.status == FAILED
+    assert words in verdict.cause
+    assert verdict.remedy.endswith(".")
+
+
+def test_each_turn_transport_is_a_call_of_its_own():
+    assert _probe.call_steps(["udp", "tcp"]) == ["direct", "turn-udp", "turn-tcp"]
+    assert _probe.call_steps([]) == ["direct"]
+    assert _probe.step_name("turn-udp") == "call over TURN udp"
+
+
+def records():
+    turned = {"turn": {"allocate": "ok", "bind": "ok"}, "remote": REMOTE[:1], "ice": "checking"}
+    return [
+        _probe.welcome(URL, 200, BODY, "mcu").record("all", "welcome"),
+        _probe.request(NC, 200).record("nc", "request"),
+        _probe.call_failed("direct", "", "publisher", {"remote": REMOTE[:1], "ice": "checking"}).record("nc", "direct"),
+        _probe.call_failed("turn-udp", TURN, "publisher", turned).record("nc", "turn-udp"),
+        _probe.request("https://dev.example.org", 403).record("dev", "request"),
+        _probe.skipped("the signed request failed").record("dev", "direct"),
+        _probe.hello_of({"url": "https://nas.example.org", "optional": True}, *REFUSED).record("nas", "hello"),
+    ]
+
+
+def test_one_cause_is_one_failure():
+    report = _probe.report(records())
+    assert [(item["instance"], item["step"]) for item in report["failures"]] == [
+        ("nc", "direct, turn-udp"),
+        ("dev", "request"),
+    ]
+    first = report["failures"][0]
+    assert first["sentence"] == f"nc, direct call, call over TURN udp: {first['cause']} {first['remedy']}"
+    assert (report["ok"], report["version"], report["features"]) == (False, "2.1.1", ["mcu"])
+
+
+def test_failures_of_the_server_are_named_so():
+    refused = _probe.session_refused("invalid_token", "").record("all", "websocket")
+    assert _probe.failures([refused])[0]["sentence"].startswith("HPB, internal session: The signaling server refuses")
+
+
+def test_warnings_and_skipped_steps_are_no_failures():
+    report = _probe.report([row for row in records() if row["status"] in (OK, WARNING, SKIPPED)])
+    assert report["ok"] is True
+    assert _probe.warnings(report["results"]) == [
+        "nas, way to the Nextcloud: Not checked, it is optional: The HPB is refused the connection to "
+        "https://nas.example.org. Start its web server or open its firewall."
+    ]
+
+
+def test_the_table_has_aligned_columns():
+    lines = _probe.report(records())["table"]
+    assert lines[0] == "instance  step                  result   seen"
+    assert lines[2] == "nc        signed request        ok       the signaling server accepts the instance's secret"
+    assert {line.index(word) for line, word in zip(lines[1:3], ("ok", "ok"))} == {lines[0].index("result")}
