@@ -196,7 +196,8 @@ results:
     figures:
       description:
         - What was measured. For a call C(audio) and C(video), each with C(received), C(lost) (packets) and C(frames),
-          C(loss_percent), C(first_frame_seconds), C(late_seconds) (of the probe itself), C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
+          C(loss_percent), C(first_frame_seconds), C(late_seconds) (by how much the probe itself was late at worst),
+          C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
         - For a call that failed, how far ICE came. For the welcome, C(version) and C(features).
       type: dict
   sample:

@@ -164,17 +164,18 @@ def test_steps_that_are_not_finished_have_failed(monkeypatch):
 
 
 def test_a_doubtful_call_is_placed_once_more_and_alone(monkeypatch):
-    placed, busy = [], []
+    placed, busy, crowd = [], [], []
 
     async def place(_open, _room, relay, _seconds):
         kind = relay.transport if relay else "direct"
         placed.append(kind)
         busy.append(kind)
+        crowd.append(len(busy))
+        again = len(placed) > 6
         await asyncio.sleep(0.01)
-        others = len(busy) - 1
         busy.remove(kind)
         return {
-            "audio": {"received": 99, "lost": 1 if others else 0, "frames": 9},
+            "audio": {"received": 99, "lost": 0 if again else 1, "frames": 9},
             "video": {"received": 99, "lost": 0, "frames": 9},
             "late_seconds": 0.5 if relay else 0.0,
             "pair": {},
@@ -188,7 +189,8 @@ def test_a_doubtful_call_is_placed_once_more_and_alone(monkeypatch):
     for step in ("_welcome", "_request", "_websocket", "_hello", "_closed"):
         monkeypatch.setattr(_probe_run.Probe, step, good)
     report = asyncio.run(_probe_run.limited(spec()))
-    assert sorted(placed) == ["direct"] * 2 + ["tcp"] * 4 + ["udp"] * 4
+    assert placed == ["direct", "udp", "tcp"] * 2 + ["udp", "tcp"] * 2
+    assert crowd[6:] == [1, 1, 1, 1]
     found = {row["step"]: row["figures"]["loss_percent"] for row in report["results"] if row["figures"]}
     assert found == {"direct": 0.5, "turn-udp": 0.0, "turn-tcp": 0.0}
 
