@@ -30,6 +30,9 @@ def main() -> int:
             command.add_argument(
                 "--caches", action="store_true", help="also images and registry, once no environment is left"
             )
+    command = commands.add_parser("inventory", help="write the demo's inventory for an environment that is up")
+    command.add_argument("environment", choices=sorted(SETTINGS["environments"]))
+    command.add_argument("directory", type=Path)
     commands.add_parser("images", help="make the images and fill the registry mirror")
     options = parser.parse_args()
     try:
@@ -53,6 +56,9 @@ def run(options: argparse.Namespace) -> int:
     elif options.command == "down":
         bed.down(environment, caches=options.caches)
         say(f"{environment.prefix}: removed")
+    elif options.command == "inventory":
+        facts = json.loads((environment.directory / "testbed.json").read_text(encoding="utf-8"))
+        say(f"inventory {inventory.write(facts, options.directory)}")
     elif options.command == "mirror-janus":
         for tag in bed.mirror_janus(environment):
             say(f"registry mirror has {bed.JANUS}:{tag}")

@@ -49,6 +49,10 @@ options:
     type: str
     choices: [present, absent, all]
     default: present
+  check:
+    description: Return the problems of the inventory instead of the instances, a sentence for each; empty means fit.
+    type: bool
+    default: false
 seealso:
   - plugin: nextcloud_talk.hpb.drift
     plugin_type: filter
@@ -116,12 +120,19 @@ def backends(
     only: Any = None,
     remove: Any = None,
     state: str = "present",
-) -> list[dict[str, Any]]:
-    """Return the instances of the inventory; raises AnsibleFilterError with all its problems, one a line."""
+    check: bool = False,
+) -> list[dict[str, Any]] | list[str]:
+    """Return the instances of the inventory; raises AnsibleFilterError with all its problems, one a line.
+
+    With `check` the problems are returned instead, an empty list when there are none.
+    """
     try:
-        return _backends.backends(groups, hostvars, only=only, remove=remove, state=state)
+        found = _backends.backends(groups, hostvars, only=only, remove=remove, state=state)
     except _backends.InventoryError as error:
+        if check:
+            return error.problems
         raise AnsibleFilterError(str(error)) from error
+    return [] if check else found
 
 
 class FilterModule:

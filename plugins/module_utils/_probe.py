@@ -72,11 +72,11 @@ def skipped(why: str) -> Verdict:
     return Verdict(SKIPPED, why)
 
 
-def softened(verdict: Verdict, note: str) -> Verdict:
-    """Return a bad verdict as a warning with a note in front; good ones are as they were."""
+def softened(verdict: Verdict, note: str, remedy: str = "") -> Verdict:
+    """Return a bad verdict as a warning with a note in front and perhaps another remedy; good ones as they were."""
     if verdict.status != FAILED:
         return verdict
-    return Verdict(WARNING, f"{note} {verdict.seen}".strip(), verdict.cause, verdict.remedy, verdict.figures)
+    return Verdict(WARNING, f"{note} {verdict.seen}", verdict.cause, remedy or verdict.remedy, verdict.figures)
 
 
 def call_steps(protocols: Sequence[str]) -> list[str]:
@@ -371,7 +371,11 @@ def hello_of(instance: Mapping[str, Any], code: str, message: str) -> Verdict:
     """
     verdict = hello(instance["url"], code, message)
     if not instance.get("register", True):
-        return softened(verdict, "Not registered by us, so perhaps not entered there yet:")
+        return softened(
+            verdict,
+            "Not registered by us, so this is no failure yet:",
+            "Let the admin of that Nextcloud enter the values of the handover page, and check this again.",
+        )
     if instance.get("optional") and is_unreachable(code, message):
         return softened(verdict, "Not checked, it is optional:")
     return verdict

@@ -648,3 +648,13 @@ def test_in_a_play_refused(play, arguments, expected):
     assert result.returncode != 0
     assert found is None
     assert expected in result.stdout + result.stderr
+
+
+def test_the_filter_can_return_the_problems_instead():
+    groups = {"all": [], "hpb": ["talk.example.org"], "nextcloud": ["a.example.org"], "mcu": ["a.example.org"]}
+    hostvars = {"a.example.org": {}, "talk.example.org": {}}
+    found = FilterModule().filters()["backends"](groups, hostvars, check=True)
+    assert len(found) == 1
+    assert "group mcu" in found[0]
+    groups["nc"] = groups.pop("mcu")
+    assert FilterModule().filters()["backends"](groups, hostvars, check=True) == []

@@ -176,7 +176,7 @@ REFUSED = ("internal_error", "connect: connection refused")
             "invalid_request",
             "",
             WARNING,
-            "Not registered by us, so perhaps not entered there yet:",
+            "Not registered by us, so this is no failure yet:",
         ),
         ({"register": False}, "invalid_ticket", "", OK, "same secret"),
         ({"optional": True}, *REFUSED, WARNING, "Not checked, it is optional:"),

@@ -32,13 +32,22 @@ def test_exactly_our_entries_once(instance, secrets):
     name, ask = instance
     own = secrets["instances"][name]
     assert ask("talk:signaling:list") == {
-        "servers": [{"server": "https://talk.example.org", "verify": True}],
+        "servers": [{"server": "https://talk.example.org", "verify": False}],
         "secret": own["backend"],
     }
     assert ask("talk:turn:list") == [
         {"schemes": "turn", "server": "turn.example.org:3478", "secret": own["turn"], "protocols": "udp,tcp"}
     ]
     assert ask("talk:stun:list") == ["turn.example.org:3478"]
+
+
+def test_the_nextcloud_reaches_the_backend_with_the_stored_secret(instance, request):
+    """What Talk itself does when somebody is invited: a signed request to the registered server."""
+    host_name, occ = OCC[instance[0]]
+    program = occ.removesuffix("occ").replace("php ", "") + "standin"
+    answer = request.getfixturevalue(host_name).run(f"{program} talk-post")
+    assert answer.rc == 0, answer.stdout + answer.stderr
+    assert answer.stdout.split() == ["https://talk.example.org", "200"]
 
 
 def test_every_instance_has_secrets_of_its_own(secrets):

@@ -78,7 +78,7 @@ def test_a_second_run_changes_nothing_and_shows_no_secret(hpb, secrets):
         recap(done.stdout), 0
     )
     assert started(hpb) == before
-    assert "signalling" in backend.seen
+    assert "nextcloud-spreed-signaling" in backend.seen
     for value in secret_values(secrets):
         assert value not in done.stdout + done.stderr
         assert value not in backend.seen + nextcloud.seen
@@ -176,7 +176,7 @@ BAD = {
     ),
     "group name that is a section of server.conf": (
         lambda data: data["nextcloud"]["children"].update({"mcu": data["nextcloud"]["children"].pop("test_nc")}),
-        ["mcu", "server.conf"],
+        ["group mcu", "section of that name"],
     ),
     "missing domain": (lambda data: data["hpb"]["vars"].pop("hpb_domain"), ["hpb_domain is not set"]),
     "misspelt variable": (
