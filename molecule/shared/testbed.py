@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
 import docker
 from bed import environment as bed
+from bed import inventory
 from bed.common import SETTINGS, BedError, Environment, say
 
 
