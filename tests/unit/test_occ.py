@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import subprocess
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -123,7 +124,7 @@ OUTCOMES = [
 def test_an_outcome_is_named(result, kind, message):
     with pytest.raises(_occ.OccError) as caught:
         _occ.raise_for(result, WHERE, "talk:signaling:add", False, (SECRET,))
-    assert type(caught.value) is kind
+    assert caught.type is kind
     assert message in str(caught.value)
     assert SECRET not in str(caught.value)
     assert "somebody-elses" not in str(caught.value)
@@ -176,7 +177,7 @@ def test_what_is_no_json_is_refused(text):
 )
 def test_options_choose_the_reach(given, kind, where):
     reach = _occ.reach_from(options(**given))
-    assert type(reach) is kind
+    assert reach.__class__ is kind
     assert reach.where == where
 
 
@@ -193,15 +194,20 @@ def script(path: Path, text: str) -> str:
 
 
 @pytest.fixture
+def tmp_path():
+    """A directory that other users may enter, which those that pytest makes are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
 def nextcloud(tmp_path):
-    """A directory that looks like a Nextcloud, below directories that other users may enter."""
+    """A directory that looks like a Nextcloud."""
     root = tmp_path / "nc"
     (root / "config").mkdir(parents=True)
     (root / "occ").write_text("<?php", encoding="utf-8")
     (root / "config" / "config.php").write_text("<?php", encoding="utf-8")
-    for directory in [root, *root.parents][:4]:
-        if directory != Path("/tmp"):
-            directory.chmod(0o755)
     return root
 
 
@@ -388,7 +394,7 @@ def test_what_is_wrong_with_a_container_is_named(tmp_path, behaviour, kind, mess
     occ = _occ.Occ(_occ.reach_from(options(container="app", container_engine=docker, occ="/srv/occ")))
     with pytest.raises(_occ.OccError) as caught:
         occ.run(["status"])
-    assert type(caught.value) is kind
+    assert caught.type is kind
     assert message in str(caught.value)
 
 

@@ -27,7 +27,7 @@ def test_checksum_of_the_documented_example():
 
 
 def test_a_signed_request_carries_a_matching_checksum_and_never_the_same_random_string():
-    first, second = (client.signed_headers("s" * 64, NC, b"{}") for _ in range(2))
+    first, second = (client.signed_headers("s" * 64, NC, b"{}") for _turn in range(2))
     random = first["Spreed-Signaling-Random"]
     assert first["Spreed-Signaling-Checksum"] == client.checksum("s" * 64, random, b"{}")
     assert len(random) == 64
@@ -181,7 +181,7 @@ def test_messages_come_in_order_and_noise_is_ignored():
     async def use(url):
         session = await open_at(url)
         await session.tell("p", {"type": "requestoffer", "roomType": "video"})
-        assert [await session.next_data() for _ in data] == [("p", item) for item in data]
+        assert [await session.next_data() for _item in data] == [("p", item) for item in data]
         await session.close()
 
     got = talk(use, [[HELLO], messages, [{"type": "bye"}]])
@@ -206,7 +206,7 @@ def test_a_connection_that_is_gone_fails_every_later_use():
     async def use(url):
         session = await open_at(url)
         await session.tell("p", {"type": "requestoffer"})
-        for _ in range(2):
+        for _turn in range(2):
             with pytest.raises(Lost, match="code 1008"):
                 await session.next_data()
         with pytest.raises(Lost, match="code 1008"):

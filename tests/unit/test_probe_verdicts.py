@@ -25,12 +25,12 @@ JANUS = {"type": "host", "protocol": "udp", "address": "2001:db8::10", "port": 2
 REMOTE = ["host 192.0.2.10:20001", "host [2001:db8::10]:20001"]
 
 
-def figures(lost=0, local=HOST, missing=(), late=0.0):
+def figures(lost=0, local=None, missing=(), late=0.0):
     return {
         "audio": {"received": 150, "lost": 0, "frames": 150},
         "video": {"received": 150 - lost, "lost": lost, "frames": 40},
         "first_frame_seconds": 0.61,
-        "pair": {"local": local, "remote": JANUS},
+        "pair": {"local": local or HOST, "remote": JANUS},
         "missing": list(missing),
         "late_seconds": late,
     }

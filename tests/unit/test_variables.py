@@ -28,7 +28,7 @@ ROLES = {"host", "container", "nats", "janus", "coturn", "signalling", "traefik"
 )
 def test_distance(left, right, expected):
     assert _variables.distance(left, right) == expected
-    assert _variables.distance(right, left) == expected
+    assert _variables.distance(left=right, right=left) == expected
 
 
 @pytest.mark.parametrize(
