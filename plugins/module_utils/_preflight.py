@@ -10,11 +10,10 @@ of what they returned.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
@@ -73,13 +72,13 @@ def holders(inodes: set[str]) -> dict[str, int]:
 def _links(directory: Path) -> list[str]:
     """Return where the links in `directory` point; what vanishes meanwhile or cannot be read is left out."""
     try:
-        names = os.listdir(directory)
+        entries = list(directory.iterdir())
     except OSError:
         return []
     links = []
-    for name in names:
+    for entry in entries:
         with contextlib.suppress(OSError):
-            links.append(os.readlink(directory / name))
+            links.append(str(entry.readlink()))
     return links
 
 

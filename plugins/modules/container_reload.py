@@ -78,7 +78,6 @@ signalled:
   returned: success
 """
 
-import os  # noqa: E402
 import re  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -98,7 +97,7 @@ def answered(module: AnsibleModule, container: str, since: float) -> bool:
     """Whether the log of `container` holds the expected line since the POSIX time `since` (seconds)."""
     argv = ["docker", "logs", "--since", f"{since:.9f}", container]
     code, out, err = module.run_command(argv)
-    return code == 0 and re.search(module.params["answer"], out + err) is not None
+    return code == 0 and re.search(module.params["answer"], out + err, re.MULTILINE) is not None
 
 
 def send(module: AnsibleModule) -> None:
@@ -126,9 +125,10 @@ def keep(module: AnsibleModule) -> None:
     """Keep the digest in the marker file, atomically."""
     marker = module.params["marker"]
     temporary = Path(f"{marker}.new")
+    temporary.touch(mode=0o600)
+    temporary.chmod(0o600)
     temporary.write_text(module.params["digest"] + "\n", encoding="utf-8")
-    os.chmod(temporary, 0o600)
-    module.atomic_move(str(temporary), marker)
+    temporary.replace(marker)
 
 
 def main() -> None:

@@ -12,11 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import module_process
 import pytest
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._files import Found, Owner, Step, Wanted
 
-MODULE = "ansible_collections.nextcloud_talk.hpb.plugins.modules.config_files"
 COLLECTIONS = Path(_files.__file__).parents[5]
 OLD, NEW, OTHER = "0a1b" * 16, "9f8e" * 16, "77aa" * 16
 ME = Owner(0, 0, 0)
@@ -138,17 +138,7 @@ def test_mask_pair(before, after, secrets, expected):
 
 
 def run(check=False, **options):
-    arguments = {**options, "path": str(options["path"]), "_ansible_check_mode": check, "_ansible_diff": True}
-    done = subprocess.run(
-        [sys.executable, "-m", MODULE],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout.strip(), done.stderr
-    return json.loads(done.stdout)
+    return module_process.run("config_files", {**options, "path": str(options["path"])}, check)
 
 
 def mode(path):

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _coturn
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._coturn import Current, Plan
+from module_process import standard_input
 
 MODULE = "ansible_collections.nextcloud_talk.hpb.plugins.modules.coturn_secrets"
 ROOT = os.geteuid() == 0
@@ -82,10 +83,9 @@ def path(base):
 
 def run(check=False, **options):
     arguments = {"realm": REALM, "owner": str(UID), "group": str(GID), **options, "path": str(options["path"])}
-    arguments.update({"_ansible_check_mode": check, "_ansible_diff": True})
     done = subprocess.run(
         [sys.executable, "-m", MODULE],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        input=standard_input(arguments, check),
         capture_output=True,
         text=True,
         timeout=60,

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe_run, _signaling_client
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._probe import OK, SKIPPED
+from module_process import standard_input
 from websockets.asyncio.server import serve
 
 MODULE = "ansible_collections.nextcloud_talk.hpb.plugins.modules.call_probe"
@@ -223,7 +224,7 @@ def module(arguments, check=False):
     """Run the module as Ansible does; no secret may be in what it says."""
     done = subprocess.run(
         [sys.executable, "-m", MODULE],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}),
+        input=standard_input(arguments, check),
         capture_output=True,
         text=True,
         check=False,

@@ -16,6 +16,7 @@ import time
 
 import pytest
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _secrets
+from module_process import standard_input
 
 MODULE = "ansible_collections.nextcloud_talk.hpb.plugins.modules.secrets"
 NC = {"id": "nc", "url": "https://nc.example.org"}
@@ -28,7 +29,6 @@ WAY_OUT = (
 
 
 def start(check=False, **options):
-    arguments = {**options, "path": str(options["path"]), "_ansible_check_mode": check, "_ansible_diff": True}
     process = subprocess.Popen(
         [sys.executable, "-m", MODULE],
         stdin=subprocess.PIPE,
@@ -36,7 +36,7 @@ def start(check=False, **options):
         stderr=subprocess.PIPE,
         text=True,
     )
-    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
+    process.stdin.write(standard_input({**options, "path": str(options["path"])}, check))
     process.stdin.close()
     process.stdin = None
     return process

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from module_process import MODULES, standard_input
 
-MODULES = "ansible_collections.nextcloud_talk.hpb.plugins.modules."
 STANDIN = Path(__file__).parents[2] / "molecule" / "shared" / "nextcloud"
 URL = "https://talk.example.org"
 OTHER = "https://hpb.example.net"
@@ -88,11 +88,11 @@ class Nextcloud:
     def run(self, module: str, check: bool = False, **options):
         """Run a module; no secret may be in what it prints. Returns its result, with `starts`, the occ commands."""
         self.log.write_text("")
-        arguments = {**self.options, **options, "_ansible_check_mode": check, "_ansible_diff": True}
+        arguments = {**self.options, **options}
         before = {key: self.stored(key) for key in KEYS}
         done = subprocess.run(
             [sys.executable, "-m", MODULES + module],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": {k: v for k, v in arguments.items() if v is not None}}),
+            input=standard_input({k: v for k, v in arguments.items() if v is not None}, check),
             capture_output=True,
             text=True,
             check=False,

@@ -1,0 +1,139 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The reload of a container as a real process, with a docker that notes its calls and prints the log it is given."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import module_process
+import pytest
+
+FIRST, SECOND = "1" * 64, "2" * 64
+KILL = "kill --signal SIGHUP signalling"
+ANSWER = "hub.go:123: Received SIGHUP, reloading /config/server.conf"
+DOCKER = """#!/bin/sh
+cd {directory} || exit 99
+printf '%s\\n' "$*" >>calls
+case $1 in
+  kill)
+    if [ -s refusal ]; then cat refusal >&2; exit 1; fi
+    cat answer >>log ;;
+  logs)
+    cat log >&2 ;;
+esac
+"""
+
+
+class Engine:
+    """The docker of a test: `answer` is what the program logs on the signal, `refusal` what docker kill ends with."""
+
+    def __init__(self, directory) -> None:
+        self.directory = directory
+        self.marker = directory / "reloaded"
+        self.set("log", "Starting up\n")
+        self.set("answer", f"{ANSWER}\n")
+        self.set("calls", "")
+        docker = directory / "docker"
+        docker.write_text(DOCKER.format(directory=directory), encoding="utf-8")
+        docker.chmod(0o755)
+
+    def set(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text, encoding="utf-8")
+
+    def reload(self, digest: str, check: bool = False, **options):
+        """Run the module; returns its result with `calls`, what docker was called with."""
+        self.set("calls", "")
+        given = {"container": "signalling", "signal": "SIGHUP", "answer": "Received SIGHUP, reloading"}
+        result = module_process.run(
+            "container_reload",
+            {**given, "digest": digest, "marker": str(self.marker), "timeout": 5, **options},
+            check,
+            PATH=f"{self.directory}:{os.environ['PATH']}",
+        )
+        result["calls"] = (self.directory / "calls").read_text(encoding="utf-8").splitlines()
+        return result
+
+    @property
+    def kept(self) -> str | None:
+        return self.marker.read_text(encoding="utf-8").strip() if self.marker.exists() else None
+
+
+@pytest.fixture
+def engine(tmp_path):
+    return Engine(tmp_path)
+
+
+def outcome(result):
+    assert not result.get("failed"), result
+    return result["changed"], result["signalled"], [call for call in result["calls"] if call.startswith("kill")]
+
+
+def test_ladder(engine):
+    assert outcome(engine.reload(FIRST, check=True)) == (True, True, [])
+    assert engine.kept is None
+
+    first = engine.reload(FIRST)
+    assert outcome(first) == (True, True, [KILL])
+    assert first["calls"][1].startswith("logs --since ") and first["calls"][1].endswith(" signalling")
+    assert engine.kept == FIRST
+    assert stat.S_IMODE(engine.marker.stat().st_mode) == 0o600
+
+    for check in (True, False):
+        again = engine.reload(FIRST, check=check)
+        assert outcome(again) == (False, False, [])
+        assert again["calls"] == [], "the same digest does not ask Docker anything"
+
+    assert outcome(engine.reload(SECOND, check=True)) == (True, True, [])
+    assert engine.kept == FIRST
+    assert outcome(engine.reload(SECOND)) == (True, True, [KILL])
+    assert engine.kept == SECOND
+    assert sorted(path.name for path in engine.directory.glob("reloaded*")) == ["reloaded"]
+
+
+def test_a_program_that_was_just_started_gets_no_signal_but_its_digest_is_kept(engine):
+    assert outcome(engine.reload(FIRST, check=True, started=True)) == (False, False, [])
+    assert engine.kept is None
+    assert outcome(engine.reload(FIRST, started=True, force=True)) == (False, False, [])
+    assert engine.kept == FIRST
+    assert outcome(engine.reload(FIRST)) == (False, False, [])
+
+
+def test_a_file_that_was_put_right_sends_the_signal_although_the_digest_is_the_same(engine):
+    engine.reload(FIRST)
+    assert outcome(engine.reload(FIRST, check=True, force=True)) == (True, True, [])
+    assert outcome(engine.reload(FIRST, force=True)) == (True, True, [KILL])
+
+
+def test_an_answer_that_does_not_come_is_named_and_the_next_run_sends_the_signal_again(engine):
+    engine.set("answer", "Something else\n")
+    result = engine.reload(FIRST, timeout=1)
+    assert result["failed"]
+    assert result["msg"] == (
+        "Container signalling was expected to answer SIGHUP with a log line matching 'Received SIGHUP, reloading' "
+        "within 1 s and did not. Look at 'docker logs signalling' on this host, then run the same command again."
+    )
+    assert engine.kept is None
+
+    engine.set("answer", f"{ANSWER}\n")
+    assert outcome(engine.reload(FIRST)) == (True, True, [KILL])
+    assert engine.kept == FIRST
+
+
+def test_the_answer_is_a_regular_expression(engine):
+    assert outcome(engine.reload(FIRST, answer=r"^hub\.go:\d+: Received SIG(HUP|USR1)")) == (True, True, [KILL])
+
+
+def test_a_signal_that_docker_refuses_is_named(engine):
+    engine.reload(FIRST)
+    engine.set("refusal", "Error response from daemon: cannot kill container: signalling: is not running\n")
+    result = engine.reload(SECOND)
+    assert result["failed"]
+    assert result["msg"] == (
+        "Container signalling was expected to take SIGHUP, but Docker said: Error response from daemon: cannot kill "
+        "container: signalling: is not running. Look at 'docker ps -a' on this host, then run the same command again."
+    )
+    assert result["calls"] == [KILL]
+    assert engine.kept == FIRST

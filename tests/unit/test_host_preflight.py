@@ -1,0 +1,131 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The look at a host as a real process: a bare host, an engine, and what is kept in the base directory."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import module_process
+import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _preflight
+
+# The engine's version, and no container of ours.
+DOCKER = """#!/bin/sh
+case $1 in
+  version) {version} ;;
+  ps) test "$*" = 'ps --quiet --filter label=nextcloud-talk.hpb' || exit 99 ;;
+  *) exit 99 ;;
+esac
+"""
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Run the module on this machine, whose PATH holds nothing but what a test puts into it."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    # Only this machine's own state may decide, so the address is one that every machine has.
+    given = {"names": ["localhost"], "media_ip": "127.0.0.1", "min_free_mb": 0, "base_dir": str(tmp_path / "base")}
+
+    def run(check=False, docker=None, **options):
+        if docker is not None:
+            (programs / "docker").write_text(DOCKER.format(version=docker), encoding="utf-8")
+            (programs / "docker").chmod(0o755)
+        return module_process.run("host_preflight", {**given, **options}, check, PATH=str(programs))
+
+    return run
+
+
+def test_a_bare_host(look, tmp_path):
+    result = look()
+    release = _preflight.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
+    assert {key: result[key] for key in ("changed", "engine", "deployed", "secrets_exist", "media_ip", "cpus")} == {
+        "changed": False,
+        "engine": "",
+        "deployed": {},
+        "secrets_exist": False,
+        "media_ip": "127.0.0.1",
+        "cpus": os.cpu_count(),
+    }
+    assert result["engine_packages"] == _preflight.engine_packages(release["ID"], release["VERSION_ID"])
+    for library in ("requests", "cryptography"):
+        assert result[library] is (importlib.util.find_spec(library) is not None), sys.executable
+    assert look(check=True) == result
+    assert not (tmp_path / "base").exists(), "the module only reads"
+
+
+def test_what_is_deployed_is_returned(look, tmp_path):
+    deployed = {"url": "https://talk.example.org", "instances": [{"id": "nc", "url": "https://nc.example.org"}]}
+    (tmp_path / "base" / "secrets").mkdir(parents=True)
+    (tmp_path / "base" / "deployed.json").write_text(json.dumps(deployed), encoding="utf-8")
+    (tmp_path / "base" / "secrets" / "secrets.json").write_text("{}", encoding="utf-8")
+    result = look()
+    assert (result["deployed"], result["secrets_exist"]) == (deployed, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ('{"instances": [', "Expecting value: line 1 column 16 (char 15)"),
+        ("[]", "not a JSON object"),
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_a_damaged_memory_of_what_is_deployed_is_named(look, tmp_path, text, cause):
+    (tmp_path / "base").mkdir()
+    path = tmp_path / "base" / "deployed.json"
+    path.write_text(text, encoding="utf-8")
+    result = look()
+    assert result["failed"]
+    assert result["msg"] == (
+        f"{path} was expected to be the JSON file that remembers what is deployed, but it cannot be read ({cause}): "
+        "restore it from a backup, or move it away; the next run then takes the inventory as new."
+    )
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_an_engine_is_asked_for_its_version(look):
+    result = look(docker="echo 26.1.5")
+    assert result["engine"] == "26.1.5"
+    assert [problem for problem in result["problems"] if "engine" in problem] == []
+
+
+@pytest.mark.parametrize(
+    ("docker", "cause"),
+    [
+        ("echo 'first line' >&2; echo 'Cannot connect to the Docker daemon.' >&2; exit 1", "Cannot connect to the"),
+        ("exit 1", "no answer"),
+    ],
+)
+def test_an_engine_that_does_not_answer_is_a_problem(look, docker, cause):
+    result = look(docker=docker)
+    assert result["engine"] == ""
+    (problem,) = (problem for problem in result["problems"] if "Docker" in problem)
+    assert problem.startswith(f"A Docker engine is installed on this host, but does not answer: {cause}")
+    assert "first line" not in problem
+
+
+def test_a_port_of_somebody_else_is_a_problem(look):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        result = look(docker="echo 26.1.5", tcp_ports=[port], udp_ports=[])
+    (problem,) = (problem for problem in result["problems"] if problem.startswith("Port "))
+    assert problem == (
+        f"Port tcp/{port} is held by {_preflight.process_name(os.getpid())}, which is not ours: stop it, or move it to "
+        "another port, and run the same command again."
+    )
+
+
+def test_every_fault_of_a_host_is_returned_at_once(look):
+    result = look(names=["talk.invalid"], media_ip="192.0.2.99", min_free_mb=10**9)
+    words = ["talk.invalid does not resolve", "hpb_media_ip is 192.0.2.99", "MiB free, expected at least 1000000000"]
+    assert [word for word in words if not any(word in problem for problem in result["problems"])] == []
