@@ -117,6 +117,7 @@ _value:
 def backends(
     groups: Mapping[str, Sequence[str]],
     hostvars: Mapping[str, Mapping[str, Any]],
+    *,
     only: Any = None,
     remove: Any = None,
     state: str = "present",
