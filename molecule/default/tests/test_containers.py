@@ -12,7 +12,13 @@ import pytest
 from conftest import SERVICES, secret_values
 
 CAPABILITIES = {"coturn": ["NET_BIND_SERVICE"], "traefik": ["NET_BIND_SERVICE"]}
-USERS = {"nats": "65534:65534", "janus": "65534:65534", "coturn": "65534:65534", "signalling": "850:850", "traefik": "0:0"}
+USERS = {
+    "nats": "65534:65534",
+    "janus": "65534:65534",
+    "coturn": "65534:65534",
+    "signalling": "850:850",
+    "traefik": "0:0",
+}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -63,8 +69,7 @@ def test_no_secret_is_in_the_description_of_a_container_or_image(hpb, containers
 
 def test_configuration_is_not_readable_for_others(hpb):
     found = hpb.check_output(
-        "find /opt/nextcloud-talk-hpb -type f -perm /o+r "
-        "! -path '*/build/*' ! -name '*.pem' ! -name reloaded"
+        "find /opt/nextcloud-talk-hpb -type f -perm /o+r ! -path '*/build/*' ! -name '*.pem' ! -name reloaded"
     )
     assert found == ""
     assert hpb.file("/opt/nextcloud-talk-hpb/secrets/secrets.json").mode == 0o600

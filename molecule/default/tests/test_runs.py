@@ -15,7 +15,9 @@ from conftest import INVENTORY, SERVICES, play, recap, secret_values
 
 
 def started(hpb) -> list[str]:
-    return [hpb.check_output("docker inspect --format '{{.State.StartedAt}} {{.Created}}' %s", name) for name in SERVICES]
+    return [
+        hpb.check_output("docker inspect --format '{{.State.StartedAt}} {{.Created}}' %s", name) for name in SERVICES
+    ]
 
 
 def edited(tmp_path, edit):
@@ -129,13 +131,17 @@ def test_one_instance_leaves_and_comes_back_with_its_secrets(hpb, web, secrets, 
     done = play("-e", "hpb_verify=false", inventory=inventory(absent))
     assert done.returncode == 0, done.stdout[-4000:]
     assert "[dev_nc]" not in hpb.check_output("cat /opt/nextcloud-talk-hpb/signalling/config/server.conf")
-    listed = web.check_output("docker exec -u www-data dev-app-1 php /var/www/html/occ talk:signaling:list --output=json")
+    listed = web.check_output(
+        "docker exec -u www-data dev-app-1 php /var/www/html/occ talk:signaling:list --output=json"
+    )
     assert "talk.example.org" not in listed
     assert secrets["instances"]["dev_nc"]["backend"] not in listed
     assert '"secret":""' not in listed and '"secret":"' in listed
     back = play("-e", "instance=dev_nc")
     assert back.returncode == 0, back.stdout[-4000:]
-    listed = web.check_output("docker exec -u www-data dev-app-1 php /var/www/html/occ talk:signaling:list --output=json")
+    listed = web.check_output(
+        "docker exec -u www-data dev-app-1 php /var/www/html/occ talk:signaling:list --output=json"
+    )
     assert secrets["instances"]["dev_nc"]["backend"] in listed
     assert started(hpb) == before
 
@@ -166,8 +172,10 @@ BAD = {
         ["nc", "test_nc", "https://test.example.org"],
     ),
     "one host in two instance groups": (
-        lambda data: data["nextcloud"]["children"]["test_nc"]["hosts"].update({"nc.example.org": None, "x.example.org": None})
-        or data["nextcloud"]["children"]["nc"]["hosts"].update({"y.example.org": None}),
+        lambda data: (
+            data["nextcloud"]["children"]["test_nc"]["hosts"].update({"nc.example.org": None, "x.example.org": None})
+            or data["nextcloud"]["children"]["nc"]["hosts"].update({"y.example.org": None})
+        ),
         ["nc.example.org", "ansible_host"],
     ),
     "http URL": (
@@ -217,8 +225,10 @@ def test_bad_input_is_refused_with_one_sentence_before_any_container_changes(fau
 
 def test_a_port_held_by_something_else_is_named(hpb):
     hpb.check_output("docker stop coturn")
-    hpb.check_output("systemd-run --unit=squatter python3 -c "
-                     "'import socket,time; s=socket.socket(); s.bind((\"\",3478)); s.listen(); time.sleep(600)'")
+    hpb.check_output(
+        "systemd-run --unit=squatter python3 -c "
+        "'import socket,time; s=socket.socket(); s.bind((\"\",3478)); s.listen(); time.sleep(600)'"
+    )
     try:
         time.sleep(1)
         done = play(playbook="playbooks/deploy.yml")
