@@ -140,7 +140,9 @@ def test_internal_names_carry_their_prefix(role: str) -> None:
         internal.update({task["loop_control"]["loop_var"]} if "loop_var" in task.get("loop_control", {}) else set())
         facts.update(set(task.get("ansible.builtin.set_fact", {})) - {"cacheable"})
     assert sorted(name for name in internal if not name.startswith(f"__{role}_")) == []
-    assert sorted(name for name in facts if not name.startswith((f"__{role}_", "hpb_"))) == []
+    # A fact that other roles read is public, but no option that a user could set.
+    assert sorted(name for name in facts if not name.startswith((f"__{role}_", f"{role}_"))) == []
+    assert sorted(facts & set(options_of(role))) == []
 
 
 @pytest.mark.parametrize("role", ROLES)
