@@ -33,6 +33,12 @@ options:
     description: Name or path of the program that runs the container, for example V(docker) or V(podman).
     type: str
     default: docker
+attributes:
+  action_group:
+    support: full
+    description: Use C(group/nextcloud_talk.hpb.occ) in C(module_defaults) to say once how C(occ) is reached.
+    membership:
+      - nextcloud_talk.hpb.occ
 requirements:
   - Nextcloud with Talk 15 or newer
 notes:
