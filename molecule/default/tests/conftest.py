@@ -95,6 +95,11 @@ def secret_values(secrets: dict) -> set[str]:
     return values
 
 
+def pytest_configure(config):
+    """Name the mark of tests that take minutes; `scripts/test long` runs them."""
+    config.addinivalue_line("markers", "long: takes minutes")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Print the containers' logs before a failure is reported."""

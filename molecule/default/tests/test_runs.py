@@ -195,6 +195,10 @@ BAD = {
         lambda data: data["hpb"]["vars"].update(signalling_trusted_proxies=["192.168.0.0/1"]),
         ["192.168.0.0/1", "wider than /8"],
     ),
+    "several URLs for a signaling server that knows one": (
+        lambda data: data["nextcloud"]["children"]["nc"]["vars"].update(talk_urls=["https://cloud.example.org"]),
+        ["talk_urls is set for nc", "2.0.4 or newer"],
+    ),
     "published sample secret": (
         lambda data: data["hpb"]["vars"].update(
             hpb_secret_values={"internal": "the-shared-secret-for-internal-clients"}
