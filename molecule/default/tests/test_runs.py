@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import yaml
-from conftest import INVENTORY, SERVICES, play, recap, secret_values
+from conftest import INVENTORY, PROJECT, SERVICES, play, recap, secret_values
 
 
 def started(hpb) -> list[str]:
@@ -137,8 +140,10 @@ def test_one_instance_leaves_and_comes_back_with_its_secrets(hpb, web, secrets, 
     assert "talk.example.org" not in listed
     assert secrets["instances"]["dev_nc"]["backend"] not in listed
     assert '"secret":""' not in listed and '"secret":"' in listed
-    back = play("-e", "instance=dev_nc")
+    back = play("-e", "instance=dev_nc", "-vvv", "--diff")
     assert back.returncode == 0, back.stdout[-4000:]
+    for value in secret_values(secrets):
+        assert value not in back.stdout + back.stderr
     listed = web.check_output(
         "docker exec -u www-data dev-app-1 php /var/www/html/occ talk:signaling:list --output=json"
     )
@@ -252,3 +257,25 @@ def test_lost_secrets_are_not_replaced_in_silence(hpb):
         assert not hpb.file("/opt/nextcloud-talk-hpb/secrets/secrets.json").exists
     finally:
         hpb.check_output("mv /opt/nextcloud-talk-hpb/secrets-away /opt/nextcloud-talk-hpb/secrets/secrets.json")
+
+
+def test_the_installed_collection_alone_is_enough(tmp_path):
+    """Built, installed and run from a directory that has nothing but an inventory."""
+    tools = Path(sys.executable).parent
+    galaxy = [tools / "ansible-galaxy", "collection"]
+    subprocess.check_output([*galaxy, "build", PROJECT, "--output-path", tmp_path], cwd=tmp_path)
+    archive = next(tmp_path.glob("nextcloud_talk-hpb-*.tar.gz"))
+    subprocess.check_output([*galaxy, "install", archive, "-p", tmp_path / "collections", "--no-deps"], cwd=tmp_path)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    done = subprocess.run(
+        [tools / "ansible-playbook", "-i", INVENTORY, "nextcloud_talk.hpb.site", "--check"],
+        cwd=tmp_path,
+        env={**environment, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_PIPELINING": "true"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert all(counts["changed"] == 0 for counts in recap(done.stdout).values())
