@@ -67,6 +67,15 @@ def test_no_secret_is_in_the_description_of_a_container_or_image(hpb, containers
         assert value not in text
 
 
+def test_no_secret_is_in_the_journals(hpb, web, other, secrets):
+    """Ansible's modules log how they were called."""
+    for host in (hpb, web, other):
+        journal = host.check_output("journalctl --no-pager --output cat")
+        assert "Invoked with" in journal
+        for value in secret_values(secrets):
+            assert value not in journal
+
+
 def test_configuration_is_not_readable_for_others(hpb):
     found = hpb.check_output(
         "find /opt/nextcloud-talk-hpb -type f -perm /o+r ! -path '*/build/*' ! -name '*.pem' ! -name reloaded"
