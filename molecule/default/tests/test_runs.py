@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,27 +24,19 @@ def started(hpb) -> list[str]:
     ]
 
 
-def edited(tmp_path, edit):
-    """Return the path of a copy of the inventory after `edit` has changed its data in place."""
-    data = yaml.safe_load(INVENTORY.read_text())
-    edit(data)
-    copy = INVENTORY.parent / f"inventory-{tmp_path.name}.yml"
-    copy.write_text(yaml.safe_dump(data))
-    return copy
-
-
 @pytest.fixture
 def inventory(tmp_path):
-    """A function that makes a changed inventory; the file is removed afterwards."""
-    made = []
+    """A function that writes the inventory after `edit` has changed its data in place, and returns the file."""
 
     def make(edit):
-        made.append(edited(tmp_path, edit))
-        return made[-1]
+        data = yaml.safe_load(INVENTORY.read_text())
+        data["hpb"]["vars"]["bed"] = json.loads((PROJECT / ".cache/test/testbed.json").read_text())
+        edit(data)
+        path = tmp_path / "inventory.yml"
+        path.write_text(yaml.safe_dump(data))
+        return path
 
-    yield make
-    for path in made:
-        path.unlink()
+    return make
 
 
 class Watch:
