@@ -41,6 +41,12 @@ options:
   only:
     description: Names to which the run is narrowed, as a list or comma separated. The others stay as they are deployed.
     type: raw
+  known:
+    description:
+      - Names of all instances of the inventory, for a run that O(only) narrows. Without them an instance outside of
+        that run counts as gone, and one that takes its URL as its new name.
+    type: list
+    elements: str
 seealso:
   - plugin: nextcloud_talk.hpb.backends
     plugin_type: filter
@@ -106,6 +112,7 @@ def drift(
     deployed: Sequence[Mapping[str, Any]],
     remove: Any = None,
     only: Any = None,
+    known: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return what the inventory changes of what is deployed; raises AnsibleFilterError for a list that is none."""
     for entry in deployed:
@@ -114,7 +121,7 @@ def drift(
                 "The list of deployed instances holds an entry without id or url, expected both in each: restore the "
                 "file deployed.json on the host of the group hpb, or remove it so that the next run writes it anew."
             )
-    return vars(_drift.drift(instances, deployed, remove=remove, only=only))
+    return vars(_drift.drift(instances, deployed, remove=remove, only=only, known=known))
 
 
 class FilterModule:

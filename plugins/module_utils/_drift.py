@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,19 +36,21 @@ def drift(
     *,
     remove: Any = None,
     only: Any = None,
+    known: Sequence[str] | None = None,
 ) -> Drift:
     """Compare the inventory's instances (those with the state absent as well) with the ones remembered as deployed.
 
     deployed: dicts of the same shape; id and url are enough, and what is missing is not compared. remove: ids that
     may leave although the inventory does not have them. only: ids to which this run is narrowed, `instances` holds no
-    others; the other deployed ones stay as they are.
+    others; the other deployed ones stay as they are. known: the ids of the whole inventory, needed with `only` to tell
+    a rename from a URL that another instance of the inventory has given away; None: those of `instances`.
     """
     result = Drift()
     wanted = {entry["id"]: dict(entry) for entry in instances}
     remembered = {entry["id"]: dict(entry) for entry in deployed}
     narrowed, leaving = set(names(only)), set(names(remove))
     result.unknown = sorted(leaving - set(wanted) - set(remembered))
-    renamed = _renames(wanted, remembered)
+    renamed = _renames(wanted, remembered, {*wanted, *(known or ())})
     kept: list[dict[str, Any]] = []
     for name, entry in wanted.items():
         if entry["state"] != "present" or name in leaving:
@@ -84,14 +86,16 @@ def _urls(entry: Mapping[str, Any]) -> list[str]:
     return list(entry.get("urls") or [entry["url"]])
 
 
-def _renames(wanted: Mapping[str, Mapping[str, Any]], remembered: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return {old id: new id} where the URL of a deployed id that the inventory no longer has is now another's."""
+def _renames(
+    wanted: Mapping[str, Mapping[str, Any]], remembered: Mapping[str, Mapping[str, Any]], known: Collection[str]
+) -> dict[str, str]:
+    """Return {old id: new id} where the URL of a deployed id that is not `known` any more is now another's."""
     found: dict[str, str] = {}
     for new, entry in wanted.items():
         if new in remembered:
             continue
         for old, before in remembered.items():
-            if old not in wanted and old not in found and before["url"] in _urls(entry):
+            if old not in known and old not in found and before["url"] in _urls(entry):
                 found[old] = new
                 break
     return found

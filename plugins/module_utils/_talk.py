@@ -21,7 +21,7 @@ import hmac
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 from urllib.parse import urlsplit
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import MASK, UPGRADE, Occ, OccError
@@ -288,15 +288,23 @@ def reconcile(
 
 
 def plan_signaling(
-    state: State, url: str, secret: str | None, *, verify: bool, exclusive: bool, present: bool, leftover: str
+    state: State,
+    url: str,
+    secret: str | None,
+    *,
+    verify: bool,
+    exclusive: bool,
+    present: bool,
+    leftover: str,
+    former: Iterable[str] = (),
 ) -> Plan:
-    """Plan for one signaling server.
+    """Plan for one signaling server. `former` are URLs under which it was registered before, leftovers of ours.
 
     `leftover` is a fresh random secret that is stored when our server goes and none stays: the key is never deleted,
     as Talk accepts a signature made with an empty secret when there is no key (Talk 21.1).
     """
     wanted = [{"server": url, "verify": verify}] if present else []
-    ours = _server_is({same_url(url)}, same_url)
+    ours = _server_is({same_url(one) for one in (url, *former)}, same_url)
     final, missing, gone = reconcile(state.servers, wanted, ours, exclusive and present)
     foreign = [entry["server"] for entry in final if not ours(entry)]
     removed_foreign = [str(entry.get("server")) for entry in gone if not ours(entry)]
@@ -335,12 +343,16 @@ def _signaling_actions(url: str, verify: bool, missing: list[Any], removed: list
     if missing and not removed:
         return [f"added the signaling server {url}, {check} certificate check"]
     if not missing:
-        return [f"removed the duplicate entry {entry['server']}" for entry in removed]
+        return [f"removed the {_kind(entry['server'], url)} entry {entry['server']}" for entry in removed]
     actions = []
     if any(entry["server"] == url for entry in removed):
         actions.append(f"set the signaling server {url} to be used {check} certificate check")
     others = sorted({entry["server"] for entry in removed} - {url})
     return actions + [f"replaced the entry {server} by {url}" for server in others]
+
+
+def _kind(server: str, url: str) -> str:
+    return "duplicate" if same_url(server) == same_url(url) else "former"
 
 
 def _foreign_warnings(foreign: list[str], before: str | None, after: str | None) -> tuple[str, ...]:
@@ -360,13 +372,24 @@ def _signaling_side(servers: Any, secret: str | None, known: str | None) -> dict
     }
 
 
-def plan_turn(state: State, servers: list[dict[str, str]], secret: str | None, exclusive: bool, present: bool) -> Plan:
-    """Plan for our TURN entries, `servers` being dictionaries with `schemes`, `server` and `protocols`."""
+def plan_turn(
+    state: State,
+    servers: list[dict[str, str]],
+    secret: str | None,
+    exclusive: bool,
+    present: bool,
+    former: Iterable[str] = (),
+) -> Plan:
+    """Plan for our TURN entries, `servers` being dictionaries with `schemes`, `server` and `protocols`.
+
+    `former` are the `host:port` that were ours before, leftovers.
+    """
     wanted = []
     for entry in servers if present else []:
         if {**entry, "secret": secret} not in wanted:
             wanted.append({**entry, "secret": secret})
-    ours = _server_is({same_address(entry["server"]) for entry in servers}, same_address)
+    addresses = [entry["server"] for entry in servers]
+    ours = _server_is({same_address(server) for server in (*addresses, *former)}, same_address)
     final, missing, gone = reconcile(state.turn, wanted, ours, exclusive and present)
 
     left = [_triple(entry) for entry in final if entry not in missing]
@@ -411,9 +434,12 @@ def _turn_side(entry: dict[str, Any], secret: str) -> dict[str, str]:
     return {"schemes": schemes, "server": server, "protocols": protocols, "secret": secret}
 
 
-def plan_stun(state: State, servers: list[str], exclusive: bool, present: bool) -> Plan:
-    """Plan for our STUN entries (`host:port`). Without any other one Talk's own default stays behind ours."""
-    ours = {same_address(server) for server in servers}
+def plan_stun(state: State, servers: list[str], exclusive: bool, present: bool, former: Iterable[str] = ()) -> Plan:
+    """Plan for our STUN entries (`host:port`). Without any other one Talk's own default stays behind ours.
+
+    `former` are the `host:port` that were ours before, leftovers.
+    """
+    ours = {same_address(server) for server in (*servers, *former)}
     wanted = list(dict.fromkeys(servers)) if present else []
     final, missing, gone = reconcile(
         state.stun, wanted, lambda entry: same_address(entry) in ours, exclusive and present

@@ -47,10 +47,6 @@ options:
     description: File on the host that keeps the digest which was answered last.
     type: path
     required: true
-  started:
-    description: The container was started in this run and has read everything, so that no signal is needed.
-    type: bool
-    default: false
   force:
     description: Send the signal although the digest is the kept one, because a file was put right on the disk.
     type: bool
@@ -140,17 +136,16 @@ def main() -> None:
             "answer": {"type": "str", "required": True},
             "digest": {"type": "str", "required": True},
             "marker": {"type": "path", "required": True},
-            "started": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 15},
         },
         supports_check_mode=True,
     )
     stale = kept_digest(module.params["marker"]) != module.params["digest"]
-    needed = not module.params["started"] and (stale or module.params["force"])
+    # Also after a start in the same run: that the program has read a file is certain only when it has answered.
+    needed = stale or module.params["force"]
     if needed and not module.check_mode:
         send(module)
-    if (stale or needed) and not module.check_mode:
         keep(module)
     module.exit_json(changed=needed, signalled=needed)
 

@@ -78,6 +78,10 @@ engine:
   description: Version of the Docker engine, empty when there is none.
   type: str
   returned: success
+containers:
+  description: When each of our running containers was started, by name.
+  type: dict
+  returned: success
 engine_packages:
   description: Packages of this distribution that hold the Docker engine and its command line.
   type: list
@@ -131,14 +135,16 @@ def engine(module: AnsibleModule) -> tuple[str, str]:
     return (out.strip(), "") if code == 0 else ("", err.strip().splitlines()[-1] if err.strip() else "no answer")
 
 
-def our_processes(module: AnsibleModule) -> set[int]:
-    """Return the process ids of our running containers' first processes."""
+def our_containers(module: AnsibleModule) -> dict[str, tuple[int, str]]:
+    """Return for each of our running containers its first process's id and when it was started (RFC 3339)."""
     code, out, _err = module.run_command(["docker", "ps", "--quiet", "--filter", f"label={LABEL}"])
     names = out.split()
     if code != 0 or not names:
-        return set()
-    code, out, _err = module.run_command(["docker", "inspect", "--format", "{{.State.Pid}}", *names])
-    return {int(pid) for pid in out.split() if pid.isdigit() and pid != "0"}
+        return {}
+    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}}"
+    code, out, _err = module.run_command(["docker", "inspect", "--format", form, *names])
+    lines = [line.split() for line in out.splitlines() if len(line.split()) == 3]
+    return {name.lstrip("/"): (int(pid), started) for name, pid, started in lines}
 
 
 def free_mb(path: Path) -> int:
@@ -185,6 +191,7 @@ def main() -> None:
     addresses = {name: _preflight.resolve(name) for name in wanted["names"]}
     media_ip = wanted["media_ip"] or _preflight.default_address()
     known = {media_ip} | {address for found in addresses.values() for address in found}
+    containers = our_containers(module) if version else {}
     facts = {
         "architecture": platform.machine(),
         "distribution": release.get("ID", "unknown"),
@@ -197,13 +204,14 @@ def main() -> None:
         "local": {address: _preflight.is_local(address) for address in known if address},
         "media_ip": media_ip,
         "taken": _preflight.foreign(
-            {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]}, our_processes(module) if version else set()
+            {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]}, {pid for pid, _started in containers.values()}
         ),
     }
     module.exit_json(
         changed=False,
         problems=_preflight.problems(facts, wanted),
         engine=version,
+        containers={name: started for name, (_pid, started) in containers.items()},
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,
         cryptography=importlib.util.find_spec("cryptography") is not None,

@@ -48,6 +48,13 @@ options:
     description: Whether Talk checks the certificate of the signaling server.
     type: bool
     default: true
+  former:
+    description:
+      - Former URLs of our signaling server. Entries with one of them are leftovers and go, with O(state=present) in
+        the same step in which the right one comes.
+    type: list
+    elements: str
+    default: []
   exclusive:
     description:
       - Whether signaling servers of somebody else are removed. Without it they stay, and a warning names them, since
@@ -80,6 +87,13 @@ EXAMPLES = r"""
     url: https://talk.example.org
     secret: "{{ hpb_secrets.instances.dev_nc.backend }}"
     exclusive: true
+
+- name: Register it under its new name instead of the former one
+  nextcloud_talk.hpb.talk_signaling_server:
+    occ: /var/www/nc/occ
+    url: https://talk.example.org
+    former: ["https://signaling.example.org"]
+    secret: "{{ hpb_secrets.instances.nc.backend }}"
 
 - name: Take it out
   nextcloud_talk.hpb.talk_signaling_server:
@@ -128,6 +142,7 @@ def planner_from(params: dict, where: str) -> _talk.Planner:
             exclusive=params["exclusive"],
             present=present,
             leftover=leftover,
+            former=params["former"],
         )
 
     return plan
@@ -141,6 +156,7 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "secret": {"type": "str", "no_log": True},
             "verify": {"type": "bool", "default": True},
+            "former": {"type": "list", "elements": "str", "default": []},
             "exclusive": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },

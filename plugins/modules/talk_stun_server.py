@@ -35,6 +35,13 @@ options:
     type: list
     elements: str
     required: true
+  former:
+    description:
+      - Former C(host:port) of our STUN servers. Entries with one of them are leftovers and go, with O(state=present) not
+        before the right ones are there.
+    type: list
+    elements: str
+    default: []
   exclusive:
     description: Whether STUN servers of somebody else are removed, Talk's default included.
     type: bool
@@ -91,7 +98,7 @@ def planner_from(params: dict, where: str) -> _talk.Planner:
     def plan(state: _talk.State) -> _talk.Plan:
         if present:
             _talk.require_talk(state, where)
-        return _talk.plan_stun(state, params["servers"], params["exclusive"], present)
+        return _talk.plan_stun(state, params["servers"], params["exclusive"], present, params["former"])
 
     return plan
 
@@ -102,6 +109,7 @@ def main() -> None:
         argument_spec={
             **ARGUMENTS,
             "servers": {"type": "list", "elements": "str", "required": True},
+            "former": {"type": "list", "elements": "str", "default": []},
             "exclusive": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },

@@ -12,7 +12,7 @@ short_description: Register TURN servers in Nextcloud Talk
 version_added: 0.1.0
 description:
   - Makes Talk know our TURN servers exactly once each, with the right secret, or not at all.
-  - An entry is ours when its C(host:port) is one of O(servers). Such an entry with other schemes, other protocols or a
+  - An entry is ours when its C(host:port) is one of O(servers) or O(former). Such an entry with other schemes, other protocols or a
     former secret is a leftover and goes.
   - The first registration is made with C(talk:turn:add). A change replaces the stored value in one step where Nextcloud
     allows it (before Talk 25), without a secret in the process list, and otherwise by C(talk:turn:delete) and
@@ -55,6 +55,13 @@ options:
   secret:
     description: Secret that Talk shares with the TURN server. Required for O(state=present).
     type: str
+  former:
+    description:
+      - Former C(host:port) of our TURN servers. Entries with one of them are leftovers and go, with O(state=present) not
+        before the right ones are there.
+    type: list
+    elements: str
+    default: []
   exclusive:
     description: Whether TURN servers of somebody else are removed.
     type: bool
@@ -125,7 +132,7 @@ def planner_from(params: dict, where: str) -> _talk.Planner:
     def plan(state: _talk.State) -> _talk.Plan:
         if present:
             _talk.require_talk(state, where)
-        return _talk.plan_turn(state, params["servers"], secret, params["exclusive"], present)
+        return _talk.plan_turn(state, params["servers"], secret, params["exclusive"], present, params["former"])
 
     return plan
 
@@ -137,6 +144,7 @@ def main() -> None:
             **ARGUMENTS,
             "servers": {"type": "list", "elements": "dict", "required": True, "options": SERVER},
             "secret": {"type": "str", "no_log": True},
+            "former": {"type": "list", "elements": "str", "default": []},
             "exclusive": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },

@@ -477,6 +477,11 @@ DRIFT = [
     ("only: others stay", [A], [B], {"only": "a"}, {"added": ["a"], "unchanged": ["b"]}, ["a", "b"]),
     ("only: renamed", [instance("n", A["url"])], [A, B], {"only": "n"},
      {"renamed": [{"from": "a", "to": "n"}], "unchanged": ["b"]}, ["b", "n"]),
+    ("only: renamed, and gone from the inventory", [instance("n", A["url"])], [A, B], {"only": "n", "known": ["n", "b"]},
+     {"renamed": [{"from": "a", "to": "n"}], "unchanged": ["b"]}, ["b", "n"]),
+    ("only: takes the url of one that leaves", [instance("n", A["url"])], [A, B],
+     {"only": "n", "remove": "a", "known": ["a", "b", "n"]},
+     {"added": ["n"], "removed": ["a"], "unchanged": ["b"]}, ["b", "n"]),
     ("only: removes", [{**A, **GONE}], [A, B], {"only": "a"}, {"removed": ["a"], "unchanged": ["b"]}, ["b"]),
     ("only: removes a vanished one", [], [A, B], {"only": "a", "remove": "a"},
      {"removed": ["a"], "unchanged": ["b"]}, ["b"]),
@@ -511,6 +516,15 @@ def test_narrowed_run_that_takes_anothers_url():
     found = drift([instance("a", B["url"])], [A, B], only="a")
     (problem,) = found.problems
     assert "b is deployed with the URL https://b.example.org, which the inventory now gives to a" in problem
+
+
+def test_narrowed_run_whose_new_instance_takes_anothers_url():
+    taken = DriftModule().filters()["drift"]([instance("n", A["url"])], [A, B], only="n", known=["a", "b", "n"])
+    assert (taken["renamed"], taken["removed"], taken["added"]) == ([], [], ["n"])
+    assert ids(taken["instances"]) == ["n", "a", "b"]
+    (problem,) = taken["problems"]
+    assert "a is deployed with the URL https://a.example.org, which the inventory now gives to n" in problem
+    assert "leave out -e instance=" in problem
 
 
 def test_drift_keeps_what_it_was_given():

@@ -93,13 +93,6 @@ def test_ladder(engine):
     assert sorted(path.name for path in engine.directory.glob("reloaded*")) == ["reloaded"]
 
 
-def test_a_program_that_was_just_started_gets_no_signal_but_its_digest_is_kept(engine):
-    assert outcome(engine.reload(FIRST, check=True, started=True)) == (False, False, [])
-    assert engine.kept is None
-    assert outcome(engine.reload(FIRST, started=True, force=True)) == (False, False, [])
-    assert engine.kept == FIRST
-    assert outcome(engine.reload(FIRST)) == (False, False, [])
-
 
 def test_a_file_that_was_put_right_sends_the_signal_although_the_digest_is_the_same(engine):
     engine.reload(FIRST)

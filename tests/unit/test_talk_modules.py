@@ -25,6 +25,8 @@ SECOND = "fedcba9876543210" * 4
 TURN = {"server": "turn.example.org:3478"}
 TURN_LINE = "turn turn.example.org:3478 udp,tcp"
 STUN = "turn.example.org:3478"
+FORMER_URL = "https://signaling.example.org"
+FORMER = "relay.example.org:3478"
 KEYS = ("signaling_servers", "turn_servers", "stun_servers")
 
 # Writes down every start of PHP, then does what php does.
@@ -214,6 +216,63 @@ def test_another_signaling_server_is_kept_with_a_warning_or_removed(nextcloud):
     assert facts(result) == (True, [f"removed the signaling server {OTHER} of somebody else"])
     assert "warnings" not in result
     assert nextcloud.stored("signaling_servers") == {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
+
+
+def test_a_former_signaling_server_is_replaced_or_removed(nextcloud):
+    def run(**options):
+        return nextcloud.run("talk_signaling_server", **{"url": URL, "secret": FIRST, **options})
+
+    former = {"former": [FORMER_URL]}
+    run(url=FORMER_URL)
+    replaced = [f"replaced the entry {FORMER_URL} by {URL}"]
+    assert facts(run(check=True, **former)) == (True, replaced)
+    result = run(**former)
+    assert facts(result) == (True, replaced)
+    assert result["starts"] == [READ, IMPORT, READ]
+    assert nextcloud.stored("signaling_servers") == {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
+    assert facts(run(**former)) == (False, [])
+
+    run(url=FORMER_URL, former=[URL])
+    removed = [f"removed the signaling server {FORMER_URL}", "replaced the secret by a random one"]
+    assert facts(run(**former, state="absent")) == (True, removed)
+    assert nextcloud.stored("signaling_servers")["servers"] == []
+    assert facts(run(**former, state="absent")) == (False, [])
+
+
+def test_a_former_turn_server_is_replaced_or_removed(nextcloud):
+    def run(**options):
+        return nextcloud.run("talk_turn_server", **{"servers": [TURN], "secret": SECOND, **options})
+
+    old = {"servers": [{"server": FORMER}], "secret": FIRST}
+    run(**old)
+    removed = f"removed the TURN server turn {FORMER} udp,tcp"
+    replaced = [f"added the TURN server {TURN_LINE}", removed]
+    assert facts(run(check=True, former=[FORMER])) == (True, replaced)
+    assert facts(run(former=[FORMER])) == (True, replaced)
+    assert [entry["server"] for entry in nextcloud.stored("turn_servers")] == [TURN["server"]]
+    assert facts(run(former=[FORMER])) == (False, [])
+
+    run(**old, former=[TURN["server"]])
+    assert facts(run(former=[FORMER], state="absent", secret=None)) == (True, [removed])
+    assert nextcloud.stored("turn_servers") == []
+    assert facts(run(former=[FORMER], state="absent", secret=None)) == (False, [])
+
+
+def test_a_former_stun_server_is_replaced_or_removed(nextcloud):
+    def run(**options):
+        return nextcloud.run("talk_stun_server", **{"servers": [STUN], **options})
+
+    run(servers=[FORMER])
+    replaced = [f"added the STUN server {STUN}", f"removed the STUN server {FORMER}"]
+    assert facts(run(check=True, former=[FORMER])) == (True, replaced)
+    assert facts(run(former=[FORMER])) == (True, replaced)
+    assert nextcloud.stored("stun_servers") == [STUN]
+    assert facts(run(former=[FORMER])) == (False, [])
+
+    run(servers=[FORMER], former=[STUN])
+    assert facts(run(former=[FORMER], state="absent")) == (True, [f"removed the STUN server {FORMER}"])
+    assert nextcloud.stored("stun_servers") == ["stun.nextcloud.com:443"]
+    assert facts(run(former=[FORMER], state="absent")) == (False, [])
 
 
 def test_turn_ladder(either):

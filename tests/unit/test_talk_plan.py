@@ -13,6 +13,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import Res
 
 URL = "https://talk.example.org"
 OTHER = "https://hpb.example.net"
+FORMER = "https://signaling.example.org"
 NEW = "a1" * 32
 OLD = "b2" * 32
 THEIRS = "c3" * 32
@@ -21,6 +22,8 @@ TURN = {"schemes": "turn", "server": "turn.example.org:3478", "protocols": "udp,
 TURNS = {"schemes": "turns", "server": "turn.example.org:5349", "protocols": "tcp"}
 FOREIGN = {"schemes": "turn", "server": "turn.example.net:3478", "secret": THEIRS, "protocols": "udp"}
 STUN = "turn.example.org:3478"
+FORMER_STUN = "relay.example.org:3478"
+FORMER_TURN = {**TURN, "server": FORMER_STUN}
 
 
 def document(**values):
@@ -278,10 +281,10 @@ def test_talk_for_some_groups_is_enabled():
 # Signaling
 
 
-def plan_signaling(stored, secret=NEW, verify=True, exclusive=False, present=True):
+def plan_signaling(stored, secret=NEW, verify=True, exclusive=False, present=True, former=()):
     state = _talk.parse(document(signaling_servers=stored))
     return _talk.plan_signaling(
-        state, URL, secret, verify=verify, exclusive=exclusive, present=present, leftover=LEFTOVER
+        state, URL, secret, verify=verify, exclusive=exclusive, present=present, leftover=LEFTOVER, former=former
     )
 
 
@@ -385,6 +388,47 @@ SIGNALING = [
         signaling(),
         {"present": False},
         ["replaced the secret by a random one"],
+        signaling(secret=LEFTOVER),
+        False,
+    ),
+    (
+        "former, not said to be ours",
+        signaling((FORMER, True)),
+        {},
+        [ADDED],
+        signaling((FORMER, True), (URL, True)),
+        True,
+    ),
+    (
+        "instead of a former one",
+        signaling(("wss://Signaling.example.org/", True), (OTHER, True)),
+        {"former": [FORMER]},
+        [f"replaced the entry wss://Signaling.example.org/ by {URL}"],
+        signaling((OTHER, True), (URL, True)),
+        False,
+    ),
+    (
+        "beside a former one",
+        signaling((FORMER, True), (URL, True), (URL + "/", True)),
+        {"former": [FORMER, URL]},
+        [f"removed the former entry {FORMER}", f"removed the duplicate entry {URL}/"],
+        signaling((URL, True)),
+        False,
+    ),
+    (
+        "exclusive, a former one is not somebody else's",
+        signaling((FORMER, True), (OTHER, True)),
+        {"former": [FORMER], "exclusive": True},
+        [f"removed the signaling server {OTHER} of somebody else", f"replaced the entry {FORMER} by {URL}"],
+        signaling((URL, True)),
+        False,
+    ),
+    ("former, never there", signaling((URL, True)), {"former": [FORMER]}, [], None, False),
+    (
+        "absent, former",
+        signaling((FORMER, True), secret=OLD),
+        {"former": [FORMER], "present": False, "secret": None},
+        [f"removed the signaling server {FORMER}", "replaced the secret by a random one"],
         signaling(secret=LEFTOVER),
         False,
     ),
@@ -528,6 +572,34 @@ TURN_CASES = [
         ["removed the TURN server turn turn.example.net:3478 udp of somebody else"],
         [mine(TURN), mine(TURNS)],
     ),
+    (
+        "instead of a former one",
+        [mine({**FORMER_TURN, "server": "Relay.example.org:3478"}, OLD), FOREIGN, mine(TURNS)],
+        {"former": [FORMER_STUN]},
+        [f"added the TURN server {TURN_LINE}", "removed the TURN server turn Relay.example.org:3478 udp,tcp"],
+        [FOREIGN, mine(TURN), mine(TURNS)],
+    ),
+    (
+        "exclusive, a former one is not somebody else's",
+        [mine(FORMER_TURN), mine(TURN), mine(TURNS)],
+        {"former": [FORMER_STUN, STUN], "exclusive": True},
+        ["removed the TURN server turn relay.example.org:3478 udp,tcp"],
+        [mine(TURN), mine(TURNS)],
+    ),
+    (
+        "former, not said to be ours",
+        [mine(FORMER_TURN), mine(TURN), mine(TURNS)],
+        {},
+        [],
+        [mine(FORMER_TURN), mine(TURN), mine(TURNS)],
+    ),
+    (
+        "absent, former",
+        [mine(FORMER_TURN, OLD), FOREIGN],
+        {"former": [FORMER_STUN], "present": False},
+        ["removed the TURN server turn relay.example.org:3478 udp,tcp"],
+        [FOREIGN],
+    ),
     ("absent, never there", None, {"present": False}, [], None),
     (
         "absent",
@@ -556,18 +628,41 @@ STUN_CASES = [
         [f"added the STUN server {STUN}", "removed the STUN server Turn.example.org:3478"],
         [STUN],
     ),
+    (
+        "instead of a former one",
+        ["Relay.example.org:3478", "s.example.net:1"],
+        {"former": [FORMER_STUN]},
+        [f"added the STUN server {STUN}", "removed the STUN server Relay.example.org:3478"],
+        ["s.example.net:1", STUN],
+    ),
+    (
+        "exclusive, a former one is not somebody else's",
+        [FORMER_STUN, STUN],
+        {"former": [FORMER_STUN, STUN], "exclusive": True},
+        [f"removed the STUN server {FORMER_STUN}"],
+        [STUN],
+    ),
+    ("former, not said to be ours", [FORMER_STUN, STUN], {}, [], [FORMER_STUN, STUN]),
+    (
+        "absent, former",
+        [FORMER_STUN],
+        {"former": [FORMER_STUN], "present": False},
+        [f"removed the STUN server {FORMER_STUN}"],
+        [_talk.DEFAULT_STUN],
+    ),
     ("absent, never there", None, {"present": False}, [], None),
     ("absent", [STUN, "s.example.net:1"], {"present": False}, [f"removed the STUN server {STUN}"], ["s.example.net:1"]),
     ("absent, the last", [STUN], {"present": False}, [f"removed the STUN server {STUN}"], [_talk.DEFAULT_STUN]),
 ]
 
 
-def turn_planner(exclusive=False, present=True):
-    return lambda state: _talk.plan_turn(state, [TURN, TURNS, TURN], NEW if present else None, exclusive, present)
+def turn_planner(exclusive=False, present=True, former=()):
+    secret = NEW if present else None
+    return lambda state: _talk.plan_turn(state, [TURN, TURNS, TURN], secret, exclusive, present, former)
 
 
-def stun_planner(exclusive=False, present=True):
-    return lambda state: _talk.plan_stun(state, [STUN, STUN], exclusive, present)
+def stun_planner(exclusive=False, present=True, former=()):
+    return lambda state: _talk.plan_stun(state, [STUN, STUN], exclusive, present, former)
 
 
 CASES = [("turn_servers", turn_planner, *case) for case in TURN_CASES]
@@ -635,6 +730,25 @@ def test_a_new_turn_secret_is_one_step_and_out_of_the_process_list_where_possibl
     talk = Talk(typed=typed, turn_servers=[mine(TURN, OLD)])
     _talk.sync(talk, lambda state: _talk.plan_turn(state, [TURN], NEW, False, True), check=False)
     assert talk.commands == commands
+
+
+def test_a_former_server_goes_after_the_right_one_is_there():
+    talk = Talk(typed=True, turn_servers=[mine(FORMER_TURN)], stun_servers=[FORMER_STUN])
+    planner = turn_planner(former=[FORMER_STUN])
+    _talk.sync(talk, planner, check=False)
+    _talk.sync(talk, stun_planner(former=[FORMER_STUN]), check=False)
+    assert [" ".join(command[:2]) for command in talk.commands if command[0].startswith("talk:turn")] == [
+        f"talk:turn:add --secret={NEW}",
+        f"talk:turn:add --secret={NEW}",
+        "talk:turn:delete --",
+    ]
+    assert talk.commands[-2:] == [["talk:stun:add", "--", STUN], ["talk:stun:delete", "--", FORMER_STUN]]
+
+
+def test_a_former_signaling_server_needs_no_warning():
+    stored = signaling((FORMER, True), secret=OLD)
+    assert plan_signaling(stored).warnings != ()
+    assert plan_signaling(stored, former=[FORMER]).warnings == ()
 
 
 def test_the_turn_diff_marks_what_gets_a_new_secret():

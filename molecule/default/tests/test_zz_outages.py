@@ -18,7 +18,8 @@ def wait_healthy(hpb, seconds: float) -> None:
     states: dict[str, str] = {}
     while time.monotonic() < deadline:
         answer = hpb.run("docker inspect --format '{{.Name}} {{.State.Health.Status}}' " + " ".join(SERVICES))
-        states = dict(line.split() for line in answer.stdout.splitlines())
+        # While Docker itself is still starting, it has errors to tell instead.
+        states = dict(line.split() for line in answer.stdout.splitlines() if len(line.split()) == 2)
         if len(states) == len(SERVICES) and set(states.values()) == {"healthy"}:
             return
         time.sleep(1)

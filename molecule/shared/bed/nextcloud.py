@@ -70,6 +70,8 @@ def _container(instance: dict, tag: str) -> str:
         "--detach",
         "--restart unless-stopped",
         "--network host",
+        # The resolver that knows the other test hosts; the engine's own setting names the machine's.
+        "--dns 127.0.0.11",
         "--volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro",
     ]
     serve = f"/usr/bin/python3 -IS {instance['path']}/server.py --root {instance['path']} --bind 127.0.0.1"
