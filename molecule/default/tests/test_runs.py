@@ -101,9 +101,11 @@ def test_a_new_limit_is_reloaded_and_nothing_restarts(hpb, secrets, inventory):
     assert "+sessionlimit = 16" in shown.stdout
     for value in secret_values(secrets):
         assert value not in shown.stdout
-    done = play(inventory=changed, playbook="playbooks/deploy.yml")
+    # Docker changes a memory limit without a restart: the server still has to be told of the other change.
+    done = play("-e", "signalling_memory=600M", inventory=changed, playbook="playbooks/deploy.yml")
     assert done.returncode == 0, done.stdout[-4000:]
     assert started(hpb) == before
+    assert hpb.check_output("docker inspect --format '{{.HostConfig.Memory}}' signalling") == str(600 * 1024**2)
     assert "Backend nc updated" in hpb.check_output("docker logs --tail 20 signalling 2>&1")
     back = play(playbook="playbooks/deploy.yml")
     assert back.returncode == 0, back.stdout[-4000:]
