@@ -20,8 +20,9 @@ from __future__ import annotations
 import hmac
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable
+from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import MASK, UPGRADE, Occ, OccError
@@ -378,6 +379,7 @@ def plan_turn(
     secret: str | None,
     exclusive: bool,
     present: bool,
+    *,
     former: Iterable[str] = (),
 ) -> Plan:
     """Plan for our TURN entries, `servers` being dictionaries with `schemes`, `server` and `protocols`.
@@ -434,7 +436,7 @@ def _turn_side(entry: dict[str, Any], secret: str) -> dict[str, str]:
     return {"schemes": schemes, "server": server, "protocols": protocols, "secret": secret}
 
 
-def plan_stun(state: State, servers: list[str], exclusive: bool, present: bool, former: Iterable[str] = ()) -> Plan:
+def plan_stun(state: State, servers: list[str], exclusive: bool, present: bool, *, former: Iterable[str] = ()) -> Plan:
     """Plan for our STUN entries (`host:port`). Without any other one Talk's own default stays behind ours.
 
     `former` are the `host:port` that were ours before, leftovers.

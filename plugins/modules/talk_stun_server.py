@@ -37,8 +37,8 @@ options:
     required: true
   former:
     description:
-      - Former C(host:port) of our STUN servers. Entries with one of them are leftovers and go, with O(state=present) not
-        before the right ones are there.
+      - Former C(host:port) of our STUN servers. Entries with one of them are leftovers and go, with O(state=present)
+        not before the right ones are there.
     type: list
     elements: str
     default: []
@@ -98,7 +98,7 @@ def planner_from(params: dict, where: str) -> _talk.Planner:
     def plan(state: _talk.State) -> _talk.Plan:
         if present:
             _talk.require_talk(state, where)
-        return _talk.plan_stun(state, params["servers"], params["exclusive"], present, params["former"])
+        return _talk.plan_stun(state, params["servers"], params["exclusive"], present, former=params["former"])
 
     return plan
 

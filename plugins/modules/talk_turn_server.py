@@ -12,8 +12,8 @@ short_description: Register TURN servers in Nextcloud Talk
 version_added: 0.1.0
 description:
   - Makes Talk know our TURN servers exactly once each, with the right secret, or not at all.
-  - An entry is ours when its C(host:port) is one of O(servers) or O(former). Such an entry with other schemes, other protocols or a
-    former secret is a leftover and goes.
+  - An entry is ours when its C(host:port) is one of O(servers) or O(former). Such an entry with a former C(host:port),
+    other schemes, other protocols or a former secret is a leftover and goes.
   - The first registration is made with C(talk:turn:add). A change replaces the stored value in one step where Nextcloud
     allows it (before Talk 25), without a secret in the process list, and otherwise by C(talk:turn:delete) and
     C(talk:turn:add).
@@ -57,8 +57,8 @@ options:
     type: str
   former:
     description:
-      - Former C(host:port) of our TURN servers. Entries with one of them are leftovers and go, with O(state=present) not
-        before the right ones are there.
+      - Former C(host:port) of our TURN servers. Entries with one of them are leftovers and go, with O(state=present)
+        not before the right ones are there.
     type: list
     elements: str
     default: []
@@ -132,7 +132,7 @@ def planner_from(params: dict, where: str) -> _talk.Planner:
     def plan(state: _talk.State) -> _talk.Plan:
         if present:
             _talk.require_talk(state, where)
-        return _talk.plan_turn(state, params["servers"], secret, params["exclusive"], present, params["former"])
+        return _talk.plan_turn(state, params["servers"], secret, params["exclusive"], present, former=params["former"])
 
     return plan
 

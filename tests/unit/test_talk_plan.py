@@ -658,11 +658,11 @@ STUN_CASES = [
 
 def turn_planner(exclusive=False, present=True, former=()):
     secret = NEW if present else None
-    return lambda state: _talk.plan_turn(state, [TURN, TURNS, TURN], secret, exclusive, present, former)
+    return lambda state: _talk.plan_turn(state, [TURN, TURNS, TURN], secret, exclusive, present, former=former)
 
 
 def stun_planner(exclusive=False, present=True, former=()):
-    return lambda state: _talk.plan_stun(state, [STUN, STUN], exclusive, present, former)
+    return lambda state: _talk.plan_stun(state, [STUN, STUN], exclusive, present, former=former)
 
 
 CASES = [("turn_servers", turn_planner, *case) for case in TURN_CASES]
