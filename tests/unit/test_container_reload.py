@@ -93,7 +93,6 @@ def test_ladder(engine):
     assert sorted(path.name for path in engine.directory.glob("reloaded*")) == ["reloaded"]
 
 
-
 def test_a_file_that_was_put_right_sends_the_signal_although_the_digest_is_the_same(engine):
     engine.reload(FIRST)
     assert outcome(engine.reload(FIRST, check=True, force=True)) == (True, True, [])

@@ -53,7 +53,7 @@ def test_distance(left, right, expected):
         ("coturn_verison", "coturn_version"),
         ("signaling_version", "signalling_version"),
         ("signaling_stats_ip", "signalling_stats_ips"),
-        ("traefik_https_ports", "traefik_https_port"),
+        ("traefik_versions", "traefik_version"),
     ],
 )
 def test_misspelt(name, expected):
