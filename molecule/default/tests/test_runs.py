@@ -260,7 +260,9 @@ def test_the_installed_collection_alone_is_enough(tmp_path):
     galaxy = [tools / "ansible-galaxy", "collection"]
     subprocess.check_output([*galaxy, "build", PROJECT, "--output-path", tmp_path], cwd=tmp_path)
     archive = next(tmp_path.glob("nextcloud_talk-hpb-*.tar.gz"))
-    subprocess.check_output([*galaxy, "install", archive, "-p", tmp_path / "collections", "--no-deps"], cwd=tmp_path)
+    subprocess.check_output(
+        [*galaxy, "install", archive, "-p", tmp_path / "collections", "--no-deps", "--force"], cwd=tmp_path
+    )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     done = subprocess.run(
         [tools / "ansible-playbook", "-i", INVENTORY, "nextcloud_talk.hpb.site", "--check"],
