@@ -38,7 +38,7 @@ def test_hardening(containers, name):
     assert host["PidsLimit"] > 0
     assert [limit["Name"] for limit in host["Ulimits"]] == ["nofile"]
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "3", "max-size": "10m"}}
-    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert host["RestartPolicy"]["Name"] == "always"
     assert not any("docker.sock" in mount["Source"] for mount in container["Mounts"])
     writable = [mount["Destination"] for mount in container["Mounts"] if mount["RW"]]
     assert writable == (["/var/lib/coturn"] if name == "coturn" else [])
