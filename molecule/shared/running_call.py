@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Holds a call of two peers while a test changes the backend, and counts how long media ever paused.
+
+`RunningCall` is for tests: a context manager around a process of this file. The process reads one line of JSON from
+standard input (`url`, `internal_secret`, `ca_pem` (list of texts), `resolve`, `backend` (URL of the instance) and
+`relay` (null, or `{"host", "port", "transport", "secret"}`)), says `ready` when media flows, and ends the call when
+standard input ends. Its last line is JSON: `seconds`, for `audio` and `video` the `frames`, the `lost` packets and
+`longest_pause` in seconds, `pair` and `publisher_pair`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+TREE = Path(__file__).resolve().parents[2] / ".tree"
+
+
+class RunningCall:
+    """A call that lasts as long as the `with` block; `figures` has what it saw afterwards."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self.figures: dict[str, Any] = {}
+
+    def __enter__(self) -> RunningCall:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(TREE)},
+        )
+        self._process.stdin.write(json.dumps(self.spec) + "\n")
+        self._process.stdin.flush()
+        if self._process.stdout.readline() != "ready\n":
+            self._process.kill()
+            raise AssertionError(f"the call to {self.spec['backend']} did not come about")
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        output, _errors = self._process.communicate(timeout=30)
+        self.figures = json.loads(output.splitlines()[-1])
+
+
+async def hold(spec: dict[str, Any]) -> dict[str, Any]:
+    """Place the call, hold it until standard input ends, and return the figures."""
+    from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _call, _signaling_client
+
+    context = _signaling_client.tls_context([], spec["ca_pem"])
+    relay = None
+    if spec["relay"]:
+        where = spec["relay"]
+        credentials = _signaling_client.turn_credentials(where["secret"], "call", int(time.time()) + 3600)
+        relay = _call.Relay(where["host"], where["port"], where["transport"], *credentials)
+    peers = []
+    for _end in ("publisher", "subscriber"):
+        hello = _signaling_client.internal_hello(spec["internal_secret"], spec["backend"])
+        session = await _signaling_client.Session.open(spec["url"], context, hello)
+        peers.append(_call.Peer(session, relay))
+        await session.join("running-call")
+    publisher, subscriber = peers
+    await _call.publish(publisher)
+    asked = time.monotonic()
+    receptions = await _call.subscribe(subscriber, publisher.session.session_id)
+    await asyncio.gather(*(asyncio.wait_for(item.arrived.wait(), 15) for item in receptions))
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+    over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+    start = time.monotonic()
+    seen = {item.kind: (item.frames, start) for item in receptions}
+    pauses = dict.fromkeys(seen, 0.0)
+    while not over.done():
+        await asyncio.sleep(0.02)
+        now = time.monotonic()
+        for item in receptions:
+            frames, since = seen[item.kind]
+            pauses[item.kind] = max(pauses[item.kind], now - since)
+            if item.frames != frames:
+                seen[item.kind] = (item.frames, now)
+    figures = await _call.measure(subscriber, receptions, asked, 0)
+    figures["publisher_pair"] = publisher.pair()
+    figures["seconds"] = round(time.monotonic() - start, 1)
+    for kind, pause in pauses.items():
+        figures[kind]["longest_pause"] = round(pause, 2)
+    await asyncio.gather(*(peer.close() for peer in reversed(peers)))
+    return figures
+
+
+def main() -> None:
+    """Hold one call as described on standard input."""
+    logging.disable(logging.CRITICAL)
+    spec = json.loads(sys.stdin.readline())
+    from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _signaling_client
+
+    with _signaling_client.pinned_names(spec["resolve"]):
+        figures = asyncio.run(hold(spec))
+    sys.stdout.write(json.dumps(figures) + "\n")
+    sys.stdout.flush()
+    # Threads of a codec must not keep the process.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
