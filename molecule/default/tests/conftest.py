@@ -81,17 +81,29 @@ def containers(hpb) -> dict[str, dict]:
     return {container["Name"].lstrip("/"): container for container in found}
 
 
-@pytest.fixture(scope="session")
+def read_secrets(hpb) -> dict:
+    """Return the generated secrets as they are now."""
+    return json.loads(hpb.check_output("cat /opt/nextcloud-talk-hpb/secrets/secrets.json"))
+
+
+@pytest.fixture
 def secrets(hpb) -> dict:
     """The generated secrets."""
-    return json.loads(hpb.check_output("cat /opt/nextcloud-talk-hpb/secrets/secrets.json"))
+    return read_secrets(hpb)
+
+
+def started(hpb) -> list[str]:
+    """Return when each container was made and started; equal lists mean that none was touched."""
+    return [
+        hpb.check_output("docker inspect --format '{{.State.StartedAt}} {{.Created}}' %s", name) for name in SERVICES
+    ]
 
 
 def secret_values(secrets: dict) -> set[str]:
     """Return every secret value in the file of secrets."""
     values = {secrets[name] for name in ("session_hash_key", "session_block_key", "internal", "janus_admin")}
     for entry in secrets["instances"].values():
-        values |= {entry["backend"], entry["turn"]}
+        values |= {entry["backend"], entry["turn"], *entry.get("next", {}).values()}
     return values
 
 

@@ -15,13 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import INVENTORY, PROJECT, SERVICES, play, recap, secret_values
-
-
-def started(hpb) -> list[str]:
-    return [
-        hpb.check_output("docker inspect --format '{{.State.StartedAt}} {{.Created}}' %s", name) for name in SERVICES
-    ]
+from conftest import INVENTORY, PROJECT, play, recap, secret_values, started
 
 
 @pytest.fixture
