@@ -126,7 +126,7 @@ def facts(result):
 
 
 READ = "config:list spreed --private --output=json"
-IMPORT = "config:import /dev/stdin"
+IMPORT = "config:import php://stdin"
 
 
 def test_signaling_ladder(either):
