@@ -304,8 +304,8 @@ def test_talk_that_has_not_the_command_is_called_too_old(tmp_path, monkeypatch):
     with pytest.raises(errors.TalkTooOld) as caught:
         way.caller().run(["talk:recording:list"])
     assert str(caught.value) == (
-        f"{way.where} knows no command 'talk:recording:list', although Talk is enabled, because it is too old or failed "
-        "to load; update it with 'occ app:update spreed', and see Nextcloud's log."
+        f"{way.where} knows no command 'talk:recording:list', although Talk is enabled, because it is too old or "
+        "failed to load; update it with 'occ app:update spreed', and see Nextcloud's log."
     )
 
 
