@@ -452,7 +452,7 @@ KUBECTL_REFUSALS = (
     Refusal(
         re.compile(
             r"^The connection to the server|^Unable to connect to the server"
-            r"|^error: (?:context|cluster) .* does not exist|^error: (?:stat|open) "
+            r"|^error: (?:context|cluster) .* does not exist|^Error in configuration|^error: (?:stat|open) "
             r"|error loading config file|invalid configuration|no configuration has been provided"
             r"|no route to host|i/o timeout|certificate",
             re.MULTILINE,

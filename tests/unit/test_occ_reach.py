@@ -482,7 +482,8 @@ def test_a_missing_engine_is_named():
     occ = occ_with(container="app", container_engine="no-such-engine")
     assert refusal(occ, errors.EngineUnavailable) == (
         "occ /var/www/html/occ in the container app needs the program no-such-engine, which is not on this host; "
-        "install it, or set container_engine (talk_container_engine in the inventory) to the one that runs the container."
+        "install it, or set container_engine (talk_container_engine in the inventory) to the one that runs the "
+        "container."
     )
 
 
@@ -542,7 +543,8 @@ NO_CONTAINER = (
 NOT_RUNNING = "cannot be reached, because no such pod is running; start it, look at 'kubectl get pods'."
 FORBIDDEN = (
     "cannot be reached, because the cluster does not let this user run programs in pods (create pods/exec); give them "
-    "that right, or set kubectl.context or kubectl.kubeconfig (talk_kubectl in the inventory) to those of a user who may."
+    "that right, or set kubectl.context or kubectl.kubeconfig (talk_kubectl in the inventory) to those of a user who "
+    "may."
 )
 NO_PHP = "needs the program php, which is not there; set php (talk_php in the inventory) to the path of PHP."
 KUBECTL_FAULTS = [
@@ -714,7 +716,8 @@ def test_a_command_that_keeps_standard_input_to_itself_is_named(tmp_path, monkey
         way.caller().run(["config:import", _occ.STDIN], stdin='{"apps": {"spreed": {"x": "1"}}}')
     assert str(caught.value) == (
         "occ through the command docker got nothing by standard input at 'config:import'; correct command "
-        "(talk_occ_command in the inventory), in which docker, podman and kubectl exec need -i, and ssh must not have -n."
+        "(talk_occ_command in the inventory), in which docker, podman and kubectl exec need -i, and ssh must not have "
+        "-n."
     )
 
 
