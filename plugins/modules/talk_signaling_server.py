@@ -88,6 +88,21 @@ EXAMPLES = r"""
     secret: "{{ hpb_secrets.instances.dev_nc.backend }}"
     exclusive: true
 
+- name: Register it in a Nextcloud in Kubernetes
+  nextcloud_talk.hpb.talk_signaling_server:
+    kubectl:
+      pod: deploy/nextcloud
+      namespace: cloud
+    url: https://talk.example.org
+    secret: "{{ hpb_secrets.instances.nc.backend }}"
+
+- name: Register it in the Nextcloud of a NAS without Python
+  nextcloud_talk.hpb.talk_signaling_server:
+    command: [ssh, -o, BatchMode=yes, nas, docker, exec, -i, -u, www-data, nextcloud, php, occ]
+    url: https://talk.example.org
+    secret: "{{ hpb_secrets.instances.nas.backend }}"
+  delegate_to: localhost
+
 - name: Register it under its new name instead of the former one
   nextcloud_talk.hpb.talk_signaling_server:
     occ: /var/www/nc/occ
