@@ -33,8 +33,8 @@ options:
     type: str
   container:
     description:
-      - Name of the running container that holds this Nextcloud. Without it, O(snap), O(kubectl) and O(command) C(occ) is
-        on the host itself. At most one of these four can be set.
+      - Name of the running container that holds this Nextcloud. Without it, O(snap), O(kubectl) and O(command) C(occ)
+        is on the host itself. At most one of these four can be set.
       - The container of All-in-One is V(nextcloud-aio-nextcloud).
     type: str
   container_engine:
@@ -45,7 +45,8 @@ options:
     default: docker
   snap:
     description:
-      - Whether Nextcloud is the snap C(nextcloud). Then C(/snap/bin/nextcloud.occ) is run, or C(nextcloud.occ) in C(PATH).
+      - Whether Nextcloud is the snap C(nextcloud). Then C(/snap/bin/nextcloud.occ) is run, or C(nextcloud.occ) in
+        C(PATH).
       - The task must run as root.
     type: bool
     default: false
@@ -53,8 +54,8 @@ options:
     description:
       - The pod that holds this Nextcloud. C(occ) is run in it with C(kubectl exec), as the pod's own user, since
         C(kubectl) cannot choose another one.
-      - When that is root, C(occ) becomes the owner of C(config/config.php) by itself, or refuses, which is reported. Where
-        it refuses, use O(command) with a program that switches, as in the example of that option.
+      - When that is root, C(occ) becomes the owner of C(config/config.php) by itself, or refuses, which is reported.
+        Where it refuses, use O(command) with a program that switches, as in the example of that option.
     type: dict
     suboptions:
       pod:
@@ -75,16 +76,16 @@ options:
         type: path
   command:
     description:
-      - Words that run C(occ), for every case that the other options do not know, such as V([ssh, nas, docker, exec, -i,
-        -u, www-data, nextcloud, php, occ]) or V([kubectl, exec, -i, deploy/nextcloud, --, setpriv, --reuid=33,
+      - Words that run C(occ), for every case that the other options do not know, such as V([ssh, nas, docker, exec,
+        -i, -u, www-data, nextcloud, php, occ]) or V([kubectl, exec, -i, deploy/nextcloud, --, setpriv, --reuid=33,
         --regid=33, --clear-groups, php, /var/www/html/occ]).
-      - They are taken as they are, and what C(occ) is told is added to them. C(ssh) and its like (C(autossh), C(slogin),
-        C(rsh), C(plink), C(dbclient)) hand everything to a shell on the other host, so behind them what is added is quoted
-        for that shell, once for each of them.
-      - Secrets go in by standard input. C(docker exec), C(podman exec) and C(kubectl exec) need C(-i) to pass it on, and
-        C(ssh) must not have C(-n).
-      - It must work without a question. With C(ansible_connection=local) it starts on the controller, which suits a host
-        without Python.
+      - They are taken as they are, and what C(occ) is told is added to them. C(ssh) and its like (C(autossh),
+        C(slogin), C(rsh), C(plink), C(dbclient)) hand everything to a shell on the other host, so behind them what is
+        added is quoted for that shell, once for each of them.
+      - Secrets go in by standard input. C(docker exec), C(podman exec) and C(kubectl exec) need C(-i) to pass it on,
+        and C(ssh) must not have C(-n).
+      - It must work without a question. With C(ansible_connection=local) it starts on the controller, which suits a
+        host without Python.
     type: list
     elements: str
 attributes:
