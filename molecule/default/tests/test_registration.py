@@ -12,7 +12,7 @@ import pytest
 OCC = {
     "nc": ("web", "php /var/www/nc/occ"),
     "dev_nc": ("web", "docker exec -u www-data dev-app-1 php /var/www/html/occ"),
-    "test_nc": ("other", "php /var/www/nextcloud/occ"),
+    "test_nc": ("other", "podman exec -u www-data test-app-1 php /var/www/html/occ"),
 }
 
 
