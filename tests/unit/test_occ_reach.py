@@ -433,6 +433,11 @@ CONTAINER_FAULTS = [
         "cannot be reached, because the user of this task may not use {engine}; set become to true.",
     ),
     (
+        'echo \'time="2026-01-01T00:00:00Z" level=error msg="stat /x/storage.conf: permission denied"\' >&2; exit 1',
+        errors.PermissionRefused,
+        "cannot be reached, because the user of this task may not use {engine}; set become to true.",
+    ),
+    (
         "echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock.' >&2; exit 1",
         errors.EngineUnavailable,
         "cannot be reached, because {engine} does not answer on this host; start it.",
@@ -455,6 +460,12 @@ CONTAINER_FAULTS = [
     ),
     (
         "case $2 in app) echo '0 /srv/occ';; *) echo 'exec: \"php\": not found' >&2; exit 127;; esac",
+        errors.PhpNotFound,
+        "needs the program php, which is not there; set php (talk_php in the inventory) to the path of PHP.",
+    ),
+    (
+        "case $2 in app) echo '0 /srv/occ';; *) echo 'Error: crun: open executable: Permission denied: OCI permission "
+        "denied' >&2; exit 126;; esac",
         errors.PhpNotFound,
         "needs the program php, which is not there; set php (talk_php in the inventory) to the path of PHP.",
     ),
