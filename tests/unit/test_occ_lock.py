@@ -134,7 +134,9 @@ def test_the_lock_of_a_file_that_was_replaced_is_not_taken_for_it(directory, mon
     def open_and_replace(path, where):
         descriptor = opened(path, where)
         if not replaced:
-            replaced.append(path.unlink())
+            path.unlink()
+            path.touch(mode=0o444)
+            replaced.append(path)
         return descriptor
 
     monkeypatch.setattr(_occ_lock, "_open", open_and_replace)
