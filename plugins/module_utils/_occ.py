@@ -12,12 +12,18 @@ secrets are masked in that.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import pwd
 import re
 import shutil
 import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +109,14 @@ class CommandFailed(OccError):
 
 class TimedOut(OccError):
     """occ did not end in time."""
+
+
+class StdinRefused(OccError):
+    """config:import could not read standard input."""
+
+
+class Busy(OccError):
+    """Another process on this host holds the lock."""
 
 
 class ProgramMissing(Exception):
@@ -373,6 +387,25 @@ class Occ:
         self.where = reach.where
         self._reach = reach
         self._secrets = tuple(secret for secret in secrets if secret)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the lock of this host on this occ. Raises `Busy` after 120 s."""
+        name = hashlib.sha256(self.where.encode()).hexdigest()[:16]
+        descriptor = os.open(Path(tempfile.gettempdir()) / f"nextcloud_talk_hpb-{name}", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            until = time.monotonic() + 120
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise Busy(f"{self.where} is used by another process; run this again.") from None
+                    time.sleep(0.1)
+            yield
+        finally:
+            os.close(descriptor)
 
     def run(self, arguments: list[str], stdin: str | None = None, bare: bool = False) -> Result:
         """Run one command and return its result; every outcome but success raises an `OccError`.
