@@ -44,5 +44,9 @@ requirements:
 notes:
   - The state is read from Nextcloud's app configuration with one start of PHP, and read again after every change,
     because C(occ) may store nothing and still end with success.
-  - Do not run two of these modules against the same Nextcloud at the same time, since C(occ) takes no lock.
+  - C(occ) takes no lock, so that of several writers all but one would lose what they wrote. A module that has to change
+    something first gets a lock on its host, then a lease in Nextcloud, the value C(lease) of the app configuration
+    C(nextcloud_talk_hpb), and reads and plans again. So several runs, on several hosts and of several controllers, may
+    register at the same time. The lease costs a second, is deleted at the end, and is taken over after 60 seconds when
+    its holder was killed. Somebody who changes Talk's settings in the browser meanwhile is not kept out.
 """
