@@ -41,7 +41,7 @@ ENGINE = """#!/bin/sh
 if [ "$1" = -i ]; then shift; else exec </dev/null; fi
 if [ "$1" = -u ]; then echo "$2" >> {log}.users; shift 2; fi
 case "$1" in
-  app) shift ;;
+  app*) shift ;;
   stopped) echo "Error response from daemon: container 0a1b2c is not running" >&2; exit 1 ;;
   *) echo "Error response from daemon: No such container: $1" >&2; exit 1 ;;
 esac
@@ -629,3 +629,199 @@ def test_info_names_what_it_cannot_read(tmp_path):
         f"occ {nextcloud.root}/occ on this host belongs to a Nextcloud that is not installed; "
         "finish its installation first."
     )
+
+
+REGISTRATION = {
+    "url": URL,
+    "secret": FIRST,
+    "turn_servers": [TURN],
+    "turn_secret": SECOND,
+    "stun_servers": [STUN],
+    "former_urls": [FORMER_URL],
+    "former_servers": [FORMER],
+}
+ADDED = [
+    f"added the signaling server {URL}, with certificate check",
+    f"added the TURN server {TURN_LINE}",
+    f"added the STUN server {STUN}",
+]
+TURN_ENTRY = {"schemes": "turn", "server": STUN, "secret": SECOND, "protocols": "udp,tcp"}
+
+
+def test_registration_ladder(either):
+    def run(**options):
+        result = either.run("talk_registration", **{**REGISTRATION, **options})
+        assert SECOND not in json.dumps({**result, "starts": []})
+        return result
+
+    assert run(secret=None)["msg"] == "state is present but all of the following are missing: secret"
+    assert "The secret is empty" in run(turn_secret=None)["msg"]
+    result = run(check=True)
+    assert facts(result) == (True, ADDED)
+    assert result["starts"] == [READ]
+    result = run()
+    assert facts(result) == (True, ADDED)
+    assert result["starts"] == change(
+        f"talk:signaling:add --verify -- {URL} {FIRST}",
+        f"talk:turn:add --secret={SECOND} -- {TURN_LINE}",
+        f"talk:stun:add -- {STUN}",
+    )
+    assert result["diff"] == {
+        "before": {"signaling_servers": [], "secret": "(not set)", "turn_servers": [], "stun_servers": []},
+        "after": {
+            "signaling_servers": [{"server": URL, "verify": True}],
+            "secret": "(new secret)",
+            "turn_servers": [{**TURN_ENTRY, "secret": "(new secret)"}],
+            "stun_servers": [STUN],
+        },
+    }
+    assert either.stored("signaling_servers") == {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
+    assert either.stored("turn_servers") == [TURN_ENTRY]
+    assert either.stored("stun_servers") == [STUN]
+
+    result = run()
+    assert facts(result) == (False, [])
+    assert result["starts"] == [READ]
+    assert result["diff"]["before"] == result["diff"]["after"]
+
+    removed = [
+        f"removed the signaling server {URL}",
+        "replaced the secret by a random one",
+        f"removed the TURN server {TURN_LINE}",
+        f"removed the STUN server {STUN}",
+    ]
+    gone = {"state": "absent", "secret": None, "turn_secret": None}
+    assert facts(run(check=True, **gone)) == (True, removed)
+    assert facts(run(**gone)) == (True, removed)
+    assert facts(run(**gone)) == (False, [])
+    assert either.stored("signaling_servers")["servers"] == either.stored("turn_servers") == []
+
+
+def test_registration_replaces_what_is_former_and_keeps_what_is_not_ours(nextcloud):
+    nextcloud.occ("talk:signaling:add", "--", FORMER_URL, FIRST)
+    nextcloud.occ("talk:turn:add", f"--secret={FIRST}", "turn", FORMER, "udp,tcp")
+    nextcloud.occ("talk:turn:add", f"--secret={FIRST}", "turn", "turn.example.net:3478", "udp")
+    nextcloud.occ("talk:stun:add", FORMER)
+    assert facts(nextcloud.run("talk_registration", **REGISTRATION)) == (
+        True,
+        [
+            f"replaced the entry {FORMER_URL} by {URL}",
+            f"added the TURN server {TURN_LINE}",
+            f"removed the TURN server turn {FORMER} udp,tcp",
+            f"added the STUN server {STUN}",
+            f"removed the STUN server {FORMER}",
+        ],
+    )
+    assert [entry["server"] for entry in nextcloud.stored("turn_servers")] == ["turn.example.net:3478", STUN]
+    foreign = "removed the TURN server turn turn.example.net:3478 udp of somebody else"
+    only_signaling = {"turn_servers": [], "stun_servers": [], "former_servers": []}
+    result = nextcloud.run("talk_registration", **{**REGISTRATION, **only_signaling, "exclusive": True})
+    assert facts(result) == (False, [])
+    assert facts(nextcloud.run("talk_registration", **REGISTRATION, exclusive=True)) == (True, [foreign])
+
+
+def test_registration_mends_only_when_it_is_asked_to(nextcloud):
+    nextcloud.occ("config:app:set", "spreed", "signaling_mode", "--value=internal")
+    nextcloud.occ("config:system:set", "overwrite.cli.url", "--value=http://localhost")
+    assert "signaling_mode is internal" in nextcloud.run("talk_registration", **REGISTRATION)["msg"]
+    options = {**REGISTRATION, "mend": True, "nextcloud_urls": ["https://nc.example.org", "https://a.example.org"]}
+    mended = [
+        "deleted the signaling_mode internal, with which Talk ignores every signaling server",
+        "set overwrite.cli.url to https://nc.example.org (it was http://localhost)",
+    ]
+    assert facts(nextcloud.run("talk_registration", check=True, **options)) == (True, mended + ADDED)
+    result = nextcloud.run("talk_registration", **options)
+    assert facts(result) == (True, mended + ADDED)
+    assert result["starts"].count(READ_ALL) == 4
+    sides = [result["diff"][side] for side in ("before", "after")]
+    assert [(side["signaling_mode"], side["overwrite.cli.url"]) for side in sides] == [
+        ("internal", "http://localhost"),
+        ("", "https://nc.example.org"),
+    ]
+    info = nextcloud.run("talk_info", nextcloud_urls=options["nextcloud_urls"][:1])
+    assert (info["problems"], info["talk"]["signaling_mode"]) == ([], "")
+    result = nextcloud.run("talk_registration", **options)
+    assert facts(result) == (False, [])
+    assert result["starts"] == [READ_ALL]
+
+
+def test_what_is_mended_or_leaves_is_no_problem_for_info(nextcloud):
+    nextcloud.occ("config:app:set", "spreed", "signaling_mode", "--value=internal")
+    nextcloud.occ("config:system:set", "overwrite.cli.url", "--value=https://www.example.org")
+    urls = {"nextcloud_urls": ["https://nc.example.org"]}
+    assert len(nextcloud.run("talk_info", **urls)["problems"]) == 2
+    assert len(nextcloud.run("talk_info", **urls, accept_found=True)["problems"]) == 1
+    assert nextcloud.run("talk_info", **urls, mend=True)["problems"] == []
+    assert nextcloud.run("talk_info", **urls, state="absent")["problems"] == []
+
+
+def test_info_in_maintenance_and_of_all_in_one(nextcloud):
+    nextcloud.occ("talk:signaling:add", "--verify", "--", "https://nc.example.org/standalone-signaling/", FIRST)
+    nextcloud.occ("config:system:set", "one-click-instance", "--type=boolean", "--value=true")
+    nextcloud.occ("config:system:set", "overwritehost", "--value=NC.example.org")
+    nextcloud.occ("config:system:set", "overwritewebroot", "--value=/cloud")
+    nextcloud.occ("maintenance:mode", "--on")
+    result = nextcloud.run("talk_info", url=URL, secret=FIRST)
+    assert result["nextcloud"]["all_in_one"] is result["nextcloud"]["maintenance"] is result["secret_matches"] is True
+    assert (result["nextcloud"]["overwritehost"], result["nextcloud"]["overwritewebroot"]) == (
+        "NC.example.org",
+        "/cloud",
+    )
+    assert result["urls_found"] == ["https://nc.example.org", "https://nc.example.org/cloud"]
+    assert len(result["problems"]) == 2
+    assert result["problems"][1] == (
+        f"occ {nextcloud.root}/occ on this host belongs to a Nextcloud All-in-One whose own Talk container is on and "
+        "registered again at every start; set NEXTCLOUD_KEEP_DISABLED_APPS to true for its master container (otherwise "
+        "the app Talk goes too), switch Talk off in its interface (Containers, Optional), then remove what it has "
+        "registered with 'occ talk:signaling:delete https://nc.example.org/standalone-signaling/', and run this again."
+    )
+    assert nextcloud.run("talk_info", state="absent")["problems"] == result["problems"][:1]
+
+
+def test_info_keeps_nothing_of_other_apps_and_no_secret_of_config_php(nextcloud):
+    nextcloud.occ("config:app:set", "mail", "password", f"--value={SECOND}")
+    nextcloud.occ("config:system:set", "dbpassword", f"--value={FIRST}")
+    result = nextcloud.run("talk_info", secret=FIRST)
+    assert "mail" not in json.dumps(result["talk"]) + json.dumps(result["nextcloud"])
+
+
+def start_all(nextcloud, runs):
+    """Start the module once for each (module, options) of `runs` at the same time; return the results."""
+    processes = []
+    for module, options in runs:
+        text = standard_input({**nextcloud.options, **options})
+        process = subprocess.Popen(
+            [sys.executable, "-m", MODULES + module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        process.stdin.write(text)
+        process.stdin.close()
+        processes.append(process)
+    return [json.loads(process.stdout.read()) for process in processes]
+
+
+def test_twenty_registrations_at_a_time_make_one_and_tell_the_truth(nextcloud):
+    nextcloud.set(occ_delay=0.2)
+    results = start_all(nextcloud, [("talk_registration", REGISTRATION)] * 20)
+    told = sorted((facts(result) for result in results), reverse=True)
+    assert told == [(True, ADDED)] + [(False, [])] * 19
+    assert nextcloud.stored("signaling_servers") == {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
+    assert nextcloud.stored("turn_servers") == [TURN_ENTRY]
+    assert nextcloud.stored("stun_servers") == [STUN]
+
+
+def test_writers_of_several_machines_lose_nothing(tmp_path):
+    """Each has a name of its own for the container, and therefore a lock of its own."""
+    nextcloud = Nextcloud(tmp_path, "container", "--talk", "22.0.0")
+    nextcloud.set(occ_delay=0.2)
+    names = [f"turn{number}.example.org:3478" for number in range(6)]
+    runs = [
+        ("talk_turn_server", {"container": f"app{name[4]}", "servers": [{"server": name}], "secret": FIRST})
+        for name in names
+    ]
+    for name, result in zip(names, start_all(nextcloud, runs)):
+        assert facts(result) == (True, [f"added the TURN server turn {name} udp,tcp"])
+    assert sorted(entry["server"] for entry in nextcloud.stored("turn_servers")) == names
