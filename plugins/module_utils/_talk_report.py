@@ -90,13 +90,14 @@ def read_all(occ: Occ, bare: bool = False) -> tuple[Server, State]:
 def urls_found(server: Server) -> list[str]:
     """Return the URLs by which this Nextcloud can be meant, normalized, those with https only.
 
-    They are `overwrite.cli.url`, and `overwritehost` and each trusted domain with the path at which Nextcloud is. A
-    trusted domain with a wildcard, without a dot or with an address is left out: such names are for the inside.
+    They are `overwrite.cli.url` unless its name is not trusted, and `overwritehost` and each trusted domain with the
+    path at which Nextcloud is. A trusted domain with a wildcard, without a dot or with an address is left out: such
+    names are for the inside.
     """
     path = server.webroot if server.webroot else urlsplit(server.cli_url).path
     names = [server.host] if server.host else []
     names += [name for name in server.trusted if _is_public(name)]
-    candidates = [server.cli_url]
+    candidates = [server.cli_url] if is_trusted(server.cli_url, server) else []
     if server.protocol.lower() != "http":
         candidates += [f"https://{name}{path}" for name in names]
     found = []

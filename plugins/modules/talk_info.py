@@ -144,8 +144,8 @@ talk:
 urls_found:
   description:
     - URLs with https by which this Nextcloud can be meant, in lower case, without the default port and without a slash
-      at the end. These are C(overwrite.cli.url), and C(overwritehost) and each trusted domain with the path of
-      C(overwritewebroot) or else of C(overwrite.cli.url).
+      at the end. These are C(overwrite.cli.url) unless its name is not trusted, and C(overwritehost) and each trusted
+      domain with the path of C(overwritewebroot) or else of C(overwrite.cli.url).
     - Trusted domains with a wildcard, without a dot or with an address are left out.
   type: list
   elements: str

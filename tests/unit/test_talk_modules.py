@@ -748,6 +748,7 @@ def test_registration_mends_only_when_it_is_asked_to(nextcloud):
 def test_what_is_mended_or_leaves_is_no_problem_for_info(nextcloud):
     nextcloud.occ("config:app:set", "spreed", "signaling_mode", "--value=internal")
     nextcloud.occ("config:system:set", "overwrite.cli.url", "--value=https://www.example.org")
+    nextcloud.occ("config:system:set", "trusted_domains", "1", "--value=www.example.org")
     urls = {"nextcloud_urls": ["https://nc.example.org"]}
     assert len(nextcloud.run("talk_info", **urls)["problems"]) == 2
     assert len(nextcloud.run("talk_info", **urls, accept_found=True)["problems"]) == 1

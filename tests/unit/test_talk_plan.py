@@ -989,7 +989,8 @@ def server(cli_url="", trusted=(), **values):
 
 FOUND = [
     ("nothing", server(), []),
-    ("the url for cron", server("https://NC.example.org:443/"), ["https://nc.example.org"]),
+    ("the url for cron", server("https://NC.example.org:443/", ["nc.example.org"]), ["https://nc.example.org"]),
+    ("nor a name that is not trusted", server("https://nc.example.org", ["a.example.org"]), ["https://a.example.org"]),
     ("not with http", server("http://nc.example.org", ["nc.example.org"]), ["https://nc.example.org"]),
     (
         "each name once",
@@ -1017,7 +1018,11 @@ FOUND = [
         server("", ["a.example.org"], host="nc.example.org:8443", webroot="/cloud"),
         ["https://nc.example.org:8443/cloud", "https://a.example.org/cloud"],
     ),
-    ("never https", server("https://a.example.org", ["b.example.org"], protocol="http"), ["https://a.example.org"]),
+    (
+        "never https",
+        server("https://a.example.org", ["b.example.org", "a.example.org"], protocol="http"),
+        ["https://a.example.org"],
+    ),
 ]
 
 
