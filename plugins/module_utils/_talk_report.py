@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._network import UrlError, normalize_url
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import UPGRADE, Occ, OccError
@@ -94,7 +94,7 @@ def urls_found(server: Server) -> list[str]:
     path at which Nextcloud is. A trusted domain with a wildcard, without a dot or with an address is left out: such
     names are for the inside.
     """
-    path = server.webroot if server.webroot else urlsplit(server.cli_url).path
+    path = server.webroot if server.webroot else _parts(server.cli_url).path
     names = [server.host] if server.host else []
     names += [name for name in server.trusted if _is_public(name)]
     candidates = [server.cli_url] if is_trusted(server.cli_url, server) else []
@@ -127,17 +127,25 @@ def all_in_one_commands(server: Server, state: State) -> list[str]:
     and a TURN server of its domain unless there is any (Containers/nextcloud/entrypoint.sh of nextcloud/all-in-one). So
     the list is empty when there is no such signaling server.
     """
-    own = {server.host, urlsplit(server.cli_url).netloc, *server.trusted}
+    own = {server.host, _parts(server.cli_url).netloc, *server.trusted}
     own = {_hostname(name) for name in own if name} if server.all_in_one else set()
     commands = []
     for entry in state.servers:
-        parts = urlsplit(same_url(str(entry.get("server"))))
+        parts = _parts(same_url(str(entry.get("server"))))
         if parts.path.lower() == "/standalone-signaling" and _hostname(parts.netloc) in own:
             commands.append(f"talk:signaling:delete {entry.get('server')}")
     if commands:
         triples = [triple_of(entry) for entry in state.turn]
         commands += [f"talk:turn:delete {' '.join(one)}" for one in triples if _hostname(same_address(one[1])) in own]
     return commands
+
+
+def _parts(url: str) -> SplitResult:
+    """Return the parts of a URL, all empty when it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _hostname(name: str) -> str:
@@ -153,7 +161,7 @@ def is_trusted(url: str, server: Server) -> bool:
     """
     if server.host:
         return True
-    parts = urlsplit(url)
+    parts = _parts(url)
     host = parts.hostname or ""
     names = {host, parts.netloc.lower()}
     for pattern in server.trusted:
@@ -255,7 +263,7 @@ def problems(
     found += [
         f"{where} belongs to a Nextcloud that does not answer at {one}, as the name is no trusted domain; "
         f"add it to trusted_domains with 'occ config:system:set trusted_domains {server.next_trusted} "
-        f"--value={urlsplit(one).netloc}'."
+        f"--value={_parts(one).netloc}'."
         for one in urls
         if not is_trusted(one, server)
     ]

@@ -990,6 +990,7 @@ def server(cli_url="", trusted=(), **values):
 FOUND = [
     ("nothing", server(), []),
     ("the url for cron", server("https://NC.example.org:443/", ["nc.example.org"]), ["https://nc.example.org"]),
+    ("nor what is no url", server("https://[2001:db8::1", ["a.example.org"]), ["https://a.example.org"]),
     ("nor a name that is not trusted", server("https://nc.example.org", ["a.example.org"]), ["https://a.example.org"]),
     ("not with http", server("http://nc.example.org", ["nc.example.org"]), ["https://nc.example.org"]),
     (
@@ -1068,6 +1069,7 @@ AIO_SERVERS = {
         ("wss://CLOUD.example.org:443/standalone-signaling", [], None),
         ("https://cloud.example.org", [AIO_TURN], []),
         ("https://hpb.example.net/standalone-signaling/", [], []),
+        ("https://[2001:db8::1", [], []),
     ],
 )
 def test_the_own_talk_of_all_in_one_is_recognised(found, entry, turn, commands):
