@@ -37,20 +37,19 @@ class Verdict:
     sentence: str
 
 
-@dataclass
 class AnyResult:
     """A way to occ on which `setupchecks` is a success whatever it finds: its exit code 1 is about all apps."""
 
-    reach: Reach
+    def __init__(self, reach: Reach) -> None:
+        """In everything but `run` it is like `reach`."""
+        self._reach = reach
 
-    @property
-    def where(self) -> str:
-        """Name of this occ for messages."""
-        return self.reach.where
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reach, name)
 
     def run(self, arguments: list[str], stdin: str | None) -> Result:
         """Start occ. Raises `NoSetupChecks` besides what the way raises."""
-        result = self.reach.run(arguments, stdin)
+        result = self._reach.run(arguments, stdin)
         if re.search(rf'Command "{COMMAND}" is not defined|no commands defined in the "{COMMAND}"', result.err):
             raise NoSetupChecks(
                 f"{self.where} belongs to a Nextcloud without the command {COMMAND}, so Talk's own check was not made; "

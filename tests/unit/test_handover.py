@@ -112,7 +112,7 @@ class Controller:
         return json.loads(json.loads(f'"{re.search(r"left=(.*)", self.output).group(1).rstrip(chr(34))}"'))
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self.pages.iterdir()) if self.pages.exists() else []
+        return sorted(path.name for path in self.pages.glob("*.md"))
 
     def page(self, name: str) -> str:
         return (self.pages / f"{name}.md").read_text(encoding="utf-8")
@@ -172,6 +172,8 @@ FIELDS = {
 def halves(page: str) -> dict[str, str]:
     marker, english, german = re.split(r"^(?:<!-- nextcloud_talk.hpb.handover -->|---)$", page, flags=re.MULTILINE)
     assert marker == ""
+    # Without an empty line above it, the line would make the last sentence a heading.
+    assert "\n\n---\n\n# " in page and page.endswith(".\n")
     return {"english": english, "german": german}
 
 
@@ -220,6 +222,7 @@ def test_pages_are_private_and_written_again_only_when_something_changes(control
     }
     assert stat.S_IMODE(controller.pages.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in controller.pages.iterdir()} == {0o600}
+    assert (controller.pages / ".gitignore").read_text() == "*\n"
     assert controller.run() == 0
     assert controller.run("--check") == 0
 
