@@ -158,8 +158,15 @@ def test_a_nextcloud_that_cannot_be_asked_is_said_and_is_no_failure(bed):
     bed.nextcloud.occ("maintenance:mode", "--on")
     assert bed.run() == 0, bed.output
     (line,) = [line for line in bed.summary() if line.startswith("nc:")]
-    assert line.startswith("nc: Talk's own check: not made: Instance nc on nc.example.org: occ ")
+    assert line.startswith(f"nc: Talk's own check: not made: occ {bed.nextcloud.root}/occ on nc.example.org says that ")
     assert "is in maintenance mode" in line
+
+
+def test_a_host_that_is_away_and_should_not_be_is_said_and_is_no_failure(bed):
+    bed.variables = {"ansible_connection": "ssh", "ansible_ssh_executable": "/bin/false"}
+    assert bed.run() == 0, bed.output
+    (line,) = [line for line in bed.summary() if line.startswith("nc: Talk")]
+    assert line.startswith("nc: Talk's own check: not made: Instance nc: its host nc.example.org cannot be reached")
 
 
 @pytest.mark.parametrize("arguments", [["-e", "talk_setup_check=false"], ["--check"]])
