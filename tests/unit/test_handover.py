@@ -308,6 +308,7 @@ def test_no_page_and_no_directory_where_there_is_nothing_to_hand_over(controller
     ("given", "message"),
     [
         ({"handover_dir": "pages"}, "handover_dir is 'pages', expected an absolute path on the controller"),
+        ({"handover_instances": "client"}, "handover_instances is a text, expected a list of ids"),
         ({"handover_instances": ["nowhere"]}, "handover_instances names nowhere, expected the id of an instance"),
         (
             {"handover_secrets": {"instances": {"client": SECRETS["client"]}}},
