@@ -80,7 +80,7 @@ _value:
       description: Name of the group.
       type: str
     host:
-      description: The first host of the group, on which C(occ) is run.
+      description: The first host of the group, on which C(occ) is run unless it cannot be reached.
       type: str
     hosts:
       description: All hosts of the group.
@@ -111,6 +111,9 @@ _value:
     state:
       description: V(present) or V(absent).
       type: str
+    urls_from_nextcloud:
+      description: Whether the instance gets the URLs that are found in its Nextcloud, too.
+      type: bool
 """
 
 

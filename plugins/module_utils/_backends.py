@@ -68,6 +68,7 @@ READ = (
     "talk_register",
     "talk_optional",
     "talk_state",
+    "talk_urls_from_nextcloud",
 )
 
 _ID = re.compile(r"[A-Za-z0-9_]+")
@@ -112,7 +113,8 @@ def backends(
     whole inventory is checked and these instances are returned. state: present, absent or all.
 
     Each instance is {"id", "host" (the first one), "hosts", "url", "urls" (with url first), "session_limit"
-    (0 = none), "stream_bitrate", "screen_bitrate" (bit/s or None), "register", "optional", "state"}.
+    (0 = none), "stream_bitrate", "screen_bitrate" (bit/s or None), "register", "optional", "state",
+    "urls_from_nextcloud"}.
     Raises InventoryError with every problem of the whole inventory.
     """
     if state not in (*STATES, "all"):
@@ -284,6 +286,7 @@ def read_instance(group: str, hosts: list[str], variables: Mapping[str, Any]) ->
         "register": flag("talk_register", True),
         "optional": flag("talk_optional", False),
         "state": str(state),
+        "urls_from_nextcloud": flag("talk_urls_from_nextcloud", False),
     }
     return instance, problems
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features
+
 ALL = "all"
 OK, FAILED, WARNING, SKIPPED = "ok", "failed", "warning", "skipped"
 
@@ -34,6 +36,7 @@ STEP_NAMES = {
     "websocket": "internal session",
     "request": "signed request",
     "hello": "way to the Nextcloud",
+    "features": "what Talk needs",
     "direct": "direct call",
 }
 
@@ -77,6 +80,11 @@ def softened(verdict: Verdict, note: str, remedy: str = "") -> Verdict:
     if verdict.status != FAILED:
         return verdict
     return Verdict(WARNING, f"{note} {verdict.seen}", verdict.cause, remedy or verdict.remedy, verdict.figures)
+
+
+def instance_steps(instance: Mapping[str, Any], calls: Sequence[str]) -> list[str]:
+    """Return the names of an instance's steps; what Talk needs is one only where Talk's version is known."""
+    return ["request", "hello", *(["features"] if instance.get("talk_version") else []), *calls]
 
 
 def call_steps(protocols: Sequence[str]) -> list[str]:
@@ -371,14 +379,34 @@ def hello_of(instance: Mapping[str, Any], code: str, message: str) -> Verdict:
     """
     verdict = hello(instance["url"], code, message)
     if not instance.get("register", True):
+        if code == "invalid_request":
+            return Verdict(
+                WARNING,
+                f"Its admin has not entered the secret yet, or a former one: {instance['url']} refuses the signature "
+                "of the HPB.",
+                verdict.cause,
+                "Give its admin the handover page, and verify again.",
+            )
         return softened(
             verdict,
-            "Not registered by us, so this is no failure yet:",
-            "Let the admin of that Nextcloud enter the values of the handover page, and check this again.",
+            "Not registered by us, so this is no failure:",
+            f"{verdict.remedy} Its admin has to do that.",
         )
     if instance.get("optional") and is_unreachable(code, message):
         return softened(verdict, "Not checked, it is optional:")
     return verdict
+
+
+def features(talk_version: str, server_version: str, present: Sequence[str]) -> Verdict:
+    """Judge the server's features by what this release of Talk needs."""
+    required, optional = _features.missing(talk_version, present)
+    problems, notes = _features.explain(talk_version, server_version, present)
+    figures = {"talk_version": talk_version, "missing_required": required, "missing_optional": optional}
+    if problems:
+        return failed(
+            " ".join(problem.cause for problem in problems), " ".join(problem.remedy for problem in problems), **figures
+        )
+    return passed(" ".join([f"all that Talk {talk_version} requires{'.' if notes else ''}", *notes]), **figures)
 
 
 # --- calls ---------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Probe:
             f"It was not finished within {self.timeout} seconds.", "Raise the timeout, or look for what answers slowly."
         )
         plan = [(ALL, step) for step in ("welcome", "closed", "websocket")]
-        plan += [(item["id"], step) for item in self.instances for step in ("request", "hello", *self.calls)]
+        plan += [(item["id"], step) for item in self.instances for step in _probe.instance_steps(item, self.calls)]
         return [self._verdicts.get(place, late).record(*place) for place in plan]
 
     def _note(self, instance: str, step: str, verdict: Verdict) -> bool:
@@ -84,7 +84,7 @@ class Probe:
         if not await self._welcome():
             self._skip("the signaling server is not ready", ALL, "closed", "websocket")
             for item in self.instances:
-                self._skip("the signaling server is not ready", item["id"], "request", "hello", *self.calls)
+                self._skip("the signaling server is not ready", item["id"], *_probe.instance_steps(item, self.calls))
             return
         _closed, *accepted = await asyncio.gather(self._closed(), *(self._request(item) for item in self.instances))
         able = [item for item, good in zip(self.instances, accepted) if good]
@@ -111,7 +111,15 @@ class Probe:
         except (OSError, HTTPException) as error:
             return self._note(ALL, "welcome", _probe.unreachable(error, self.host))
         features = answer.headers.get(_signaling_client.FEATURES_HEADER.lower())
-        return self._note(ALL, "welcome", _probe.welcome(self.url, answer.status, answer.body, features))
+        verdict = _probe.welcome(self.url, answer.status, answer.body, features)
+        if verdict.status == OK:
+            self._features(**verdict.figures)
+        return self._note(ALL, "welcome", verdict)
+
+    def _features(self, version: str, features: list[str]) -> None:
+        for item in self.instances:
+            if item.get("talk_version"):
+                self._note(item["id"], "features", _probe.features(item["talk_version"], version, features))
 
     async def _closed(self) -> None:
         try:

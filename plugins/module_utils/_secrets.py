@@ -3,13 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The secrets of the backend as data: parse, check, plan. Nothing here touches a file.
 
-The document is `{"version": 1, <shared secrets>, "instances": {id: {"url", "backend", "turn"}}}`.
-A secret has a name: a shared one its key (`internal`), an instance's `<id>.backend` or `<id>.turn`.
+The document is `{"version": 1, <shared secrets>, "instances": {id: {"url", "backend", "turn", "next"}}}`. `next` is
+there while a rotation is in progress and holds prepared values: `backend`, `turn` or both.
+A secret has a name: a shared one its key (`internal`), an instance's `<id>.backend` or `<id>.turn`, a prepared one
+`<id>.next.backend` or `<id>.next.turn`.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import re
 import secrets
@@ -24,6 +27,7 @@ VERSION = 1
 # Characters to generate. The signaling server takes 32 or 64 for the hash key and 16, 24 or 32 for the block key.
 SHARED = {"session_hash_key": 64, "session_block_key": 32, "internal": 64, "janus_admin": 64}
 INSTANCE = {"backend": 64, "turn": 64}
+NEXT = "next"
 LENGTHS = {"session_hash_key": (32, 64), "session_block_key": (16, 24, 32)}
 
 # What `rotate` calls the shared ones.
@@ -100,10 +104,12 @@ def fault(name: str, value: Any) -> str | None:
 
 
 def flat(document: dict[str, Any]) -> dict[str, Any]:
-    """Return {name: value} of all secrets in `document`."""
+    """Return {name: value} of all secrets in `document`, the prepared ones included."""
     values = {name: document[name] for name in SHARED if name in document}
     for instance, entry in document.get("instances", {}).items():
         values.update({f"{instance}.{kind}": entry[kind] for kind in INSTANCE if kind in entry})
+        upcoming = entry.get(NEXT, {})
+        values.update({f"{instance}.{NEXT}.{kind}": upcoming[kind] for kind in INSTANCE if kind in upcoming})
     return values
 
 
@@ -134,10 +140,25 @@ def _shape_fault(document: Any, stored: bool) -> str | None:
         if not isinstance(entry, dict):
             return f"instances.{instance} was expected to be a mapping and is not"
         for key in entry:
-            if key not in INSTANCE and key != "url":
+            if key not in INSTANCE and key not in {"url", NEXT}:
                 return f"the key '{key}' of instances.{instance} is unknown (known: backend, turn, url)"
+        reason = _next_fault(instance, entry[NEXT], stored) if NEXT in entry else None
+        if reason:
+            return reason
         if stored and not isinstance(entry.get("url"), str):
             return f"instances.{instance}.url was expected to be text and is not"
+    return None
+
+
+def _next_fault(instance: str, upcoming: Any, stored: bool) -> str | None:
+    """Return what is wrong with the prepared values of an instance, or None."""
+    if not stored:
+        return f"instances.{instance}.{NEXT} belongs to a rotation in progress, which only the stored file may hold"
+    if not isinstance(upcoming, dict):
+        return f"instances.{instance}.{NEXT} was expected to be a mapping and is not"
+    for key in upcoming:
+        if key not in INSTANCE:
+            return f"the key '{key}' of instances.{instance}.{NEXT} is unknown (known: {', '.join(INSTANCE)})"
     return None
 
 
@@ -242,20 +263,72 @@ def targets(document: dict[str, Any]) -> dict[str, list[str]]:
     return result
 
 
-def _rotated(document: dict[str, Any], rotate: Iterable[str], given: Iterable[str]) -> set[str]:
-    """Return the names of the secrets that `rotate` means; raises SecretsError."""
-    known = targets(document)
+def _named(option: str, words: Iterable[str], known: dict[str, list[str]], given: Iterable[str]) -> set[str]:
+    """Return the names of the secrets that the words of `option` mean; raises SecretsError."""
     names: set[str] = set()
-    for word in rotate:
+    for word in words:
         if word not in known:
-            raise SecretsError(f"rotate names '{word}', which is unknown; known are {', '.join(sorted(known))}.")
+            raise SecretsError(f"{option} names '{word}', which is unknown; known are {', '.join(sorted(known))}.")
         names.update(known[word])
     fixed = sorted(names & set(given))
     if fixed:
         raise SecretsError(
-            f"rotate names {', '.join(fixed)}, whose value is given in values; change it there and run again."
+            f"{option} names {', '.join(fixed)}, whose value is given in values; change it there and run again."
         )
     return names
+
+
+def _turning(document: dict[str, Any], given: Iterable[str], **words: Iterable[str]) -> dict[str, set[str]]:
+    """Return {option: names of secrets} for rotate, prepare and promote; raises SecretsError.
+
+    Only an instance's secrets can be prepared, since its Nextcloud must be told before they count.
+    """
+    known = targets(document)
+    of_instances = {word: names for word, names in known.items() if not set(names) & set(SHARED)}
+    found = {
+        option: _named(option, named, known if option == "rotate" else of_instances, given)
+        for option, named in words.items()
+    }
+    for first, second in itertools.combinations(found, 2):
+        both = sorted(found[first] & found[second])
+        if both:
+            raise SecretsError(f"{first} and {second} both name {', '.join(both)}; take it out of one of them.")
+    return found
+
+
+def _take(entry: dict[str, Any], kind: str) -> str | None:
+    """Remove the prepared value of that kind from an instance's entry and return it, None when there is none."""
+    value: str | None = entry.get(NEXT, {}).pop(kind, None)
+    if value is not None and not entry[NEXT]:
+        del entry[NEXT]
+    return value
+
+
+def promoted(document: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of `document` in which the prepared values of the named secrets are in place.
+
+    words: as `targets` knows them for instances. A secret of which nothing is prepared stays as it is.
+    Raises SecretsError for an unknown word.
+    """
+    after = copy.deepcopy(document)
+    names = _turning(after, (), promote=words)["promote"]
+    for instance, entry in after["instances"].items():
+        for kind in INSTANCE:
+            value = _take(entry, kind) if f"{instance}.{kind}" in names else None
+            if value is not None:
+                entry[kind] = value
+    return after
+
+
+def differing(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
+    """Return the names of secrets and `<id>.url` that are not the same in both documents."""
+
+    def values(document: dict[str, Any]) -> dict[str, Any]:
+        urls = {f"{name}.url": entry.get("url") for name, entry in document.get("instances", {}).items()}
+        return {**flat(document), **urls}
+
+    one, other = values(left), values(right)
+    return [name for name in {**one, **other} if one.get(name) != other.get(name)]
 
 
 def plan(
@@ -265,12 +338,15 @@ def plan(
     rotate: Iterable[str] = (),
     remove: Iterable[str] = (),
     *,
+    prepare: Iterable[str] = (),
+    promote: Iterable[str] = (),
     generate: Callable[[int], str] = secrets.token_hex,
 ) -> Plan:
     """Return the plan from the stored document `current` (None = no file) to what is wanted.
 
     wanted: dicts with id, url and urls (further URLs, may be missing). values: checked by check_values.
-    rotate: words as `targets` knows them. remove: ids. generate(n) returns 2 * n random hex characters.
+    rotate: words as `targets` knows them. prepare, promote: such words of instances; the first makes the values that
+    the second puts in place. remove: ids. generate(n) returns 2 * n random hex characters.
     Raises SecretsError for an input that cannot work.
     """
     remove = list(remove)
@@ -295,23 +371,35 @@ def plan(
                 f"values holds secrets of instance '{instance}', which is neither in instances nor in the file; "
                 f"they are not used. Correct the name if it is misspelt."
             )
-    turn_over = _rotated(after, rotate, given)
+    turning = _turning(after, given, rotate=rotate, prepare=prepare, promote=promote)
     places = [(name, after, name, length) for name, length in SHARED.items()]
     for instance, entry in entries.items():
         places += [(f"{instance}.{kind}", entry, kind, length) for kind, length in INSTANCE.items()]
     for name, where, key, length in places:
+        # What was prepared would replace, at the end of its rotation, a value that is newer or not ours to change.
+        if (name in given or name in turning["rotate"]) and _take(where, key) is not None:
+            result.actions.append(f"drop what was prepared for {name}")
         if name in given:
             if where.get(key) == given[name]:
                 continue
             where[key], verb = given[name], "take from values:"
+        elif name in turning["promote"] and (value := _take(where, key)) is not None:
+            where[key], verb = value, "promote"
         elif key not in where:
             where[key], verb = generate(length // 2), "create"
-        elif name in turn_over:
+        elif name in turning["rotate"]:
             where[key], verb = generate(length // 2), "rotate"
         else:
             continue
         result.new.add(name)
         result.actions.append(f"{verb} {name}")
+    for instance, entry in entries.items():
+        for kind, length in INSTANCE.items():
+            # Values that are prepared already stay: the Nextcloud may have been given them before a run ended early.
+            if f"{instance}.{kind}" in turning["prepare"] and kind not in entry.get(NEXT, {}):
+                entry.setdefault(NEXT, {})[kind] = generate(length // 2)
+                result.new.add(f"{instance}.{NEXT}.{kind}")
+                result.actions.append(f"prepare {instance}.{kind}")
 
     pair = twins(after)
     if pair:
@@ -328,10 +416,14 @@ def masked(document: dict[str, Any] | None, new: Iterable[str] = ()) -> dict[str
         return {}
     result = copy.deepcopy(document)
     fresh = set(new)
-    for name in flat(result):
-        if name in SHARED:
-            result[name] = NEW if name in fresh else MASK
-        else:
-            instance, kind = name.rsplit(".", 1)
-            result["instances"][instance][kind] = NEW if name in fresh else MASK
+
+    def hide(where: dict[str, Any], keys: Iterable[str], prefix: str) -> None:
+        for key in keys:
+            if key in where:
+                where[key] = NEW if f"{prefix}{key}" in fresh else MASK
+
+    hide(result, SHARED, "")
+    for instance, entry in result["instances"].items():
+        hide(entry, INSTANCE, f"{instance}.")
+        hide(entry.get(NEXT, {}), INSTANCE, f"{instance}.{NEXT}.")
     return result

@@ -4,7 +4,7 @@
 """What Talk has stored about signaling, TURN and STUN servers, and the way from there to what is wanted.
 
 `parse` reads the app configuration, `plan_signaling`, `plan_turn` and `plan_stun` compare it with what is wanted, and
-`converge` carries a plan out and reads back what was stored.
+`converge` carries plans out and reads back what was stored. `sync` is all of it, alone on this Nextcloud.
 
 Talk keeps three values in the app config `spreed` (lib/Config.php of Talk): `signaling_servers`
 `{"servers": [{"server", "verify"}], "secret"}`, `turn_servers` `[{"schemes", "server", "secret", "protocols"}]` and
@@ -12,25 +12,31 @@ Talk keeps three values in the app config `spreed` (lib/Config.php of Talk): `si
 
 A plan that only adds uses Talk's own `talk:*:add`. Any other change replaces the whole value by `config:import`: it is
 one step, so that Talk is never without a server, and the value goes in by standard input, so that no secret stands in
-the process list. `config:import` cannot write typed arrays; there the plan's single commands are run instead.
+the process list. `config:import` cannot write typed arrays; there the plan's single commands are run instead. Where occ
+cannot read standard input, `config:app:set` does the same in one step, with the value in the process list.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import MASK, UPGRADE, Occ, OccError
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _lease
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import MASK, STDIN, Occ, OccError, StdinRefused
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ_errors import TalkDisabled, TalkMissing
 
 APP = "spreed"
 SIGNALING = "signaling_servers"
 TURN = "turn_servers"
 STUN = "stun_servers"
+MODE = "signaling_mode"
+CLI_URL = "overwrite.cli.url"
 DEFAULT_STUN = "stun.nextcloud.com:443"
 """What Talk uses when no STUN server is stored, and stores itself when the last one is deleted."""
 
@@ -38,14 +44,6 @@ NEW_SECRET = "(new secret)"  # noqa: S105 - a word for the diff
 NO_SECRET = "(not set)"  # noqa: S105 - a word for the diff
 ROUNDS = 3
 """How often a plan is made and carried out: Talk 25 adds its default STUN server to the first one of ours."""
-
-
-class TalkDisabled(OccError):
-    """Talk is installed but switched off."""
-
-
-class TalkMissing(OccError):
-    """Talk is not installed."""
 
 
 class SignalingInternal(OccError):
@@ -70,6 +68,7 @@ class State:
 
     `servers`, `turn`, `stun` are the lists as Talk keeps them. `secret` is the one that all signaling servers share
     (None: the key does not exist). `typed` names the keys that are typed arrays, `stored` those that exist.
+    `cli_url` is `overwrite.cli.url` of config.php, None when config.php was not read.
     """
 
     installed: bool
@@ -82,15 +81,17 @@ class State:
     stun: tuple[str, ...]
     typed: frozenset[str]
     stored: frozenset[str]
+    cli_url: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """The way from one state to another.
 
-    `key`: the app config key; `commands`: the occ commands that lead there one by one; `value`: the whole new value;
-    `adds_only`: nothing that is stored has to go or to change; `actions`: a sentence for each change, empty when there
-    is none; `before`, `after`: the two sides of the diff, in one shape and without secrets.
+    `key`: the app config key, or one of config.php; `commands`: the occ commands that lead there one by one; `value`:
+    the whole new value, None when only the commands lead there; `adds_only`: nothing that is stored has to go or to
+    change; `actions`: a sentence for each change, empty when there is none; `before`, `after`: the two sides of the
+    diff, in one shape and without secrets.
     """
 
     key: str
@@ -104,24 +105,30 @@ class Plan:
 
 
 Planner = Callable[[State], Plan]
+Reader = Callable[[Occ], State]
+Hold = Callable[[Occ], AbstractContextManager[Callable[[], None]]]
 
 
 # Reading
 
 
-def read_state(occ: Occ, bare: bool = False) -> State:
-    """Read the state with one start of PHP. Raises `OccError`.
+def read_state(occ: Occ) -> State:
+    """Read what Talk has stored, with one start of PHP. Raises `OccError`.
 
     `config:list --private` is used rather than `talk:*:list`, since it has all three lists, `signaling_mode`, and
     whether Talk is on, and tells a key that was never set from an empty list. It is the only one that prints more
     secrets than ours, and none of what it prints is kept or shown.
     """
-    document = occ.json(["config:list", APP, "--private"], bare=bare)
+    return parsed(occ.json(["config:list", APP, "--private"]), occ.where)
+
+
+def parsed(document: Any, where: str) -> State:
+    """Do what `parse` does, and raise `BadStored` instead."""
     try:
         return parse(document)
     except ValueError as error:
         raise BadStored(
-            f"{occ.where} has something stored in the app config {APP} that Talk cannot read: {error}; "
+            f"{where} has something stored in the app config {APP} that Talk cannot read: {error}; "
             f"look at it with 'occ config:app:get {APP} <key>' and delete the key if nobody needs its value."
         ) from None
 
@@ -141,12 +148,13 @@ def require_external(state: State, where: str) -> None:
     if state.mode == "internal":
         raise SignalingInternal(
             f"{where} belongs to a Nextcloud whose signaling_mode is internal, so that Talk ignores every signaling "
-            f"server; delete the setting with 'occ config:app:delete {APP} signaling_mode' and run this again."
+            f"server; delete the setting with 'occ config:app:delete {APP} {MODE}' and run this again, or set mend "
+            "(talk_mend in the inventory) to true."
         )
 
 
 def parse(document: Any) -> State:
-    """Return the state in the answer of `occ config:list spreed --private`.
+    """Return the state in the answer of `occ config:list spreed --private`, or of the same for everything.
 
     Raises `ValueError` with a text that names the key, never its value, when a value has another shape.
     """
@@ -159,17 +167,19 @@ def parse(document: Any) -> State:
     # PHP writes an empty object as a list.
     signaling = signaling if isinstance(signaling, dict) else (None if not signaling else {"servers": signaling})
     enabled = str(app.get("enabled") or "")
+    system = document.get("system")
     return State(
         installed=bool(enabled or app.get("installed_version")),
         enabled=bool(enabled) and enabled != "no",
         version=str(app.get("installed_version") or ""),
-        mode=str(app.get("signaling_mode") or ""),
+        mode=str(app.get(MODE) or ""),
         servers=tuple(_items(SIGNALING, (signaling or {}).get("servers"), dict)),
         secret=None if signaling is None else str(signaling.get("secret") or ""),
         turn=tuple(_items(TURN, turn, dict)),
         stun=tuple(_items(STUN, stun, str)),
         typed=frozenset(key for key in (SIGNALING, TURN, STUN) if isinstance(app.get(key), (dict, list))),
         stored=frozenset(key for key in (SIGNALING, TURN, STUN) if app.get(key) is not None),
+        cli_url=str(system.get(CLI_URL) or "") if isinstance(system, dict) else None,
     )
 
 
@@ -214,6 +224,11 @@ def same_url(url: str) -> str:
         return text
     authority = parts.hostname if port in (None, {"https": 443, "http": 80}[scheme]) else f"{parts.hostname}:{port}"
     return f"{scheme}://{authority}{parts.path}"
+
+
+def is_among(url: str, urls: Iterable[str]) -> bool:
+    """Whether `url` is one of `urls` in any spelling."""
+    return same_url(url) in {same_url(one) for one in urls}
 
 
 def same_address(server: str) -> str:
@@ -333,8 +348,8 @@ def plan_signaling(
         adds_only=bool(missing) and not gone,
         actions=tuple(actions),
         warnings=_foreign_warnings(foreign, state.secret, new_secret) if present else (),
-        before=_signaling_side(state.servers, state.secret, state.secret),
-        after=_signaling_side(final, new_secret, state.secret),
+        before=signaling_side(state.servers, state.secret, state.secret),
+        after=signaling_side(final, new_secret, state.secret),
     )
 
 
@@ -366,7 +381,8 @@ def _foreign_warnings(foreign: list[str], before: str | None, after: str | None)
     return (text + "Remove it, or set exclusive to true.",)
 
 
-def _signaling_side(servers: Any, secret: str | None, known: str | None) -> dict[str, Any]:
+def signaling_side(servers: Any, secret: str | None, known: str | None) -> dict[str, Any]:
+    """Return one side of the diff, `known` being the secret that is stored."""
     return {
         SIGNALING: [{"server": entry.get("server"), "verify": bool(entry.get("verify"))} for entry in servers],
         "secret": NO_SECRET if not secret else (MASK if secret == known else NEW_SECRET),
@@ -394,21 +410,23 @@ def plan_turn(
     ours = _server_is({same_address(server) for server in (*addresses, *former)}, same_address)
     final, missing, gone = reconcile(state.turn, wanted, ours, exclusive and present)
 
-    left = [_triple(entry) for entry in final if entry not in missing]
-    lost = list(dict.fromkeys(_triple(entry) for entry in gone))
+    left = [triple_of(entry) for entry in final if entry not in missing]
+    lost = list(dict.fromkeys(triple_of(entry) for entry in gone))
     # talk:turn:delete takes every entry of the same three words, so what should stay of them is added again.
-    again = [entry for entry in final if _triple(entry) in lost and entry not in missing]
-    fresh = {_triple(entry) for entry in missing + again}
+    again = [entry for entry in final if triple_of(entry) in lost and entry not in missing]
+    fresh = {triple_of(entry) for entry in missing + again}
     deletes = {triple: ("talk:turn:delete", "--", *triple) for triple in lost}
-    adds = [("talk:turn:add", f"--secret={entry.get('secret')}", "--", *_triple(entry)) for entry in [*missing, *again]]
+    adds = [
+        ("talk:turn:add", f"--secret={entry.get('secret')}", "--", *triple_of(entry)) for entry in [*missing, *again]
+    ]
     commands = [deletes[triple] for triple in lost if triple in fresh] + adds
     commands += [deletes[triple] for triple in lost if triple not in fresh]
 
     actions = []
-    for triple in map(_triple, missing):
+    for triple in map(triple_of, missing):
         actions.append(f"{'replaced the secret of' if triple in lost else 'added'} the TURN server {' '.join(triple)}")
     for entry in gone:
-        triple = _triple(entry)
+        triple = triple_of(entry)
         if triple in left:
             actions.append(f"removed the duplicate TURN server {' '.join(triple)}")
         elif triple not in fresh:
@@ -426,13 +444,13 @@ def plan_turn(
     )
 
 
-def _triple(entry: dict[str, Any]) -> tuple[str, str, str]:
+def triple_of(entry: dict[str, Any]) -> tuple[str, str, str]:
     """Return the three words by which Talk knows a TURN entry; an old entry without schemes is a turn one."""
     return str(entry.get("schemes") or "turn"), str(entry.get("server")), str(entry.get("protocols"))
 
 
 def _turn_side(entry: dict[str, Any], secret: str) -> dict[str, str]:
-    schemes, server, protocols = _triple(entry)
+    schemes, server, protocols = triple_of(entry)
     return {"schemes": schemes, "server": server, "protocols": protocols, "secret": secret}
 
 
@@ -479,180 +497,212 @@ def _server_is(wanted: set[str], form: Callable[[str], str]) -> Callable[[dict[s
     return lambda entry: form(str(entry.get("server"))) in wanted
 
 
+def plan_mode(state: State) -> Plan:
+    """Plan to delete a `signaling_mode` of `internal`, with which Talk ignores every signaling server."""
+    wrong = state.mode == "internal"
+    return Plan(
+        key=MODE,
+        commands=(("config:app:delete", APP, MODE),) if wrong else (),
+        value=None,
+        adds_only=False,
+        actions=(f"deleted the {MODE} internal, with which Talk ignores every signaling server",) if wrong else (),
+        warnings=(),
+        before={MODE: state.mode},
+        after={MODE: "" if wrong else state.mode},
+    )
+
+
+def plan_cli_url(state: State, urls: Sequence[str]) -> Plan:
+    """Plan for `overwrite.cli.url` to be one of `urls`, by which the signaling server knows this Nextcloud."""
+    found = state.cli_url or ""
+    wrong = bool(urls) and not is_among(found, urls)
+    return Plan(
+        key=CLI_URL,
+        commands=(("config:system:set", CLI_URL, f"--value={urls[0]}"),) if wrong else (),
+        value=None,
+        adds_only=False,
+        actions=(f"set {CLI_URL} to {urls[0]} (it was {found or 'not set'})",) if wrong else (),
+        warnings=(),
+        before={CLI_URL: found},
+        after={CLI_URL: urls[0] if wrong else found},
+    )
+
+
+# What the modules ask for
+
+
+def signaling_planner(
+    where: str,
+    *,
+    url: str,
+    secret: str | None,
+    verify: bool,
+    former: Sequence[str],
+    exclusive: bool,
+    present: bool,
+    mend: bool = False,
+) -> Planner:
+    """Return the function from a state to the plan for one signaling server. Raises `BadInput`.
+
+    With `mend` a `signaling_mode` of `internal` is no error, since another plan deletes it.
+    """
+    url = checked_url(url, for_use=present)
+    secret = checked_secret(secret) if present else secret
+    leftover = secrets.token_hex(32)
+
+    def plan(state: State) -> Plan:
+        if present:
+            require_talk(state, where)
+        if present and not mend:
+            require_external(state, where)
+        return plan_signaling(
+            state,
+            url,
+            secret,
+            verify=verify,
+            exclusive=exclusive,
+            present=present,
+            leftover=leftover,
+            former=former,
+        )
+
+    return plan
+
+
+def turn_planner(
+    where: str,
+    *,
+    servers: list[dict[str, str]],
+    secret: str | None,
+    former: Sequence[str],
+    exclusive: bool,
+    present: bool,
+) -> Planner:
+    """Return the function from a state to the plan for our TURN entries. Raises `BadInput`."""
+    secret = checked_secret(secret) if present and servers else None
+    for entry in servers:
+        checked_address(entry["server"], "TURN")
+
+    def plan(state: State) -> Plan:
+        if present:
+            require_talk(state, where)
+        return plan_turn(state, servers, secret, exclusive, present, former=former)
+
+    return plan
+
+
+def stun_planner(where: str, *, servers: list[str], former: Sequence[str], exclusive: bool, present: bool) -> Planner:
+    """Return the function from a state to the plan for our STUN entries. Raises `BadInput`."""
+    for server in servers:
+        checked_address(server, "STUN")
+
+    def plan(state: State) -> Plan:
+        if present:
+            require_talk(state, where)
+        return plan_stun(state, servers, exclusive, present, former=former)
+
+    return plan
+
+
 # Doing
 
 
 def import_document(plan: Plan) -> str:
     """Return what `occ config:import` reads to store the value of `plan`: the value is a text, as Talk stores it."""
-    return json.dumps({"apps": {APP: {plan.key: json.dumps(plan.value, separators=(",", ":"))}}})
+    return json.dumps({"apps": {APP: {plan.key: _stored(plan)}}})
 
 
 def carry_out(occ: Occ, plan: Plan, typed: bool) -> None:
     """Carry `plan` out once. `typed` says that the stored value is a typed array. Raises `OccError`."""
-    if plan.adds_only or (typed and plan.commands):
+    if plan.value is None or plan.adds_only or (typed and plan.commands):
         for command in plan.commands:
             occ.run(list(command))
-    else:
+        return
+    try:
         # With a path, since occ without one reads standard input but does not wait for it.
-        occ.run(["config:import", "/dev/stdin"], stdin=import_document(plan))
+        occ.run(["config:import", STDIN], stdin=import_document(plan))
+    except StdinRefused:
+        if typed:
+            raise
+        occ.run(["config:app:set", APP, plan.key, f"--value={_stored(plan)}"])
 
 
-def sync(occ: Occ, planner: Planner, check: bool) -> dict[str, Any]:
+def _stored(plan: Plan) -> str:
+    """Return the value of `plan` as the text that Talk stores."""
+    return json.dumps(plan.value, separators=(",", ":"))
+
+
+def sync(
+    occ: Occ, planners: Sequence[Planner], check: bool, *, read: Reader = read_state, hold: Hold = _lease.held
+) -> dict[str, Any]:
     """Read, plan and, unless `check`, carry out; return `changed`, `actions`, `warnings` and `diff` of a module.
 
-    The caller has put into `planner` what the state must be like for a plan to make sense. Raises `OccError`.
+    The caller has put into the planners what the state must be like for a plan to make sense. When something has to
+    change, it is read and planned again as the only writer, first of this host and then of all, so that what is
+    reported is what was done. Raises `OccError`.
     """
-    state = read_state(occ)
-    plan = planner(state)
-    after = plan.after
-    if plan.actions and not check:
-        final = converge(occ, state, planner)
-        if plan.key == STUN:
-            # Some releases of Talk add their default server by themselves.
-            after = planner(final).before
+    plans = _plans(planners, read(occ))
+    after = [plan.after for plan in plans]
+    if not check and _changes(plans):
+        with occ.alone():
+            plans = _plans(planners, read(occ))
+            after = [plan.after for plan in plans]
+            if _changes(plans):
+                with hold(occ) as keep:
+                    state = read(occ)
+                    plans = _plans(planners, state)
+                    final = _plans(planners, converge(occ, state, planners, read, keep))
+                # Some releases of Talk add their default STUN server by themselves.
+                after = [done.before if plan.key == STUN else plan.after for plan, done in zip(plans, final)]
     return {
-        "changed": bool(plan.actions),
-        "actions": list(plan.actions),
-        "warnings": list(plan.warnings),
-        "diff": {"before": plan.before, "after": after},
+        "changed": _changes(plans),
+        "actions": [action for plan in plans for action in plan.actions],
+        "warnings": [warning for plan in plans for warning in plan.warnings],
+        "diff": {
+            "before": {key: value for plan in plans for key, value in plan.before.items()},
+            "after": {key: value for side in after for key, value in side.items()},
+        },
     }
 
 
-def converge(occ: Occ, state: State, planner: Planner) -> State:
+def _plans(planners: Sequence[Planner], state: State) -> list[Plan]:
+    return [planner(state) for planner in planners]
+
+
+def _changes(plans: Iterable[Plan]) -> bool:
+    return any(plan.actions for plan in plans)
+
+
+def converge(occ: Occ, state: State, planners: Sequence[Planner], read: Reader, keep: Callable[[], None]) -> State:
     """Carry out the plans for `state` until nothing is left to do, and return the state that was read back.
 
-    Raises `NotStored` when a change was reported as done and the stored value is the old one, or never gets right.
+    `keep` is called before each change, and raises when we may not make it any more. Raises `NotStored` when a change
+    was reported as done and the stored value is the old one, or never gets right.
     """
     for _round in range(ROUNDS):
-        plan = planner(state)
-        if not plan.actions:
+        plans = [plan for plan in _plans(planners, state) if plan.actions]
+        if not plans:
             return state
-        carry_out(occ, plan, plan.key in state.typed)
-        before, state = state, read_state(occ)
+        for plan in plans:
+            keep()
+            carry_out(occ, plan, plan.key in state.typed)
+        before, state = state, read(occ)
         if state == before:
             break
-    if planner(state).actions:
-        raise NotStored(
-            f"{occ.where} reported success, but {plan.key} of the app config {APP} does not hold what was written; "
-            "see whether something else changes it at the same time, or whether this release of Talk is newer than "
-            "this collection, and enter the value in Talk's administration settings."
-        )
+    left = [plan.key for plan in _plans(planners, state) if plan.actions]
+    if left:
+        raise NotStored(_not_stored(left[0], occ.where))
     return state
 
 
-# Reporting
-
-
-@dataclass(frozen=True)
-class Server:
-    """What Nextcloud says about itself; `cli_url` is its `overwrite.cli.url`, empty when not set."""
-
-    version: str
-    maintenance: bool
-    needs_upgrade: bool
-    cli_url: str
-    trusted: tuple[str, ...]
-
-
-def read_server(occ: Occ) -> Server:
-    """Read config.php with one start of PHP, without its secrets. Raises `OccError`."""
-    document, result = occ.answer(["config:list", "system"], bare=True)
-    system = document.get("system") if isinstance(document, dict) else None
-    if not isinstance(system, dict):
-        raise BadStored(f"{occ.where} was expected to list the system's settings, but its answer holds none of them.")
-    trusted = system.get("trusted_domains") or []
-    if isinstance(trusted, str):
-        # A release that counts it among the secrets.
-        trusted = occ.json(["config:system:get", "trusted_domains"], bare=True)
-    return Server(
-        version=str(system.get("version") or ""),
-        maintenance=bool(system.get("maintenance")),
-        needs_upgrade=UPGRADE in result.err,
-        cli_url=str(system.get("overwrite.cli.url") or ""),
-        trusted=tuple(str(name) for name in (trusted.values() if isinstance(trusted, dict) else trusted)),
+def _not_stored(key: str, where: str) -> str:
+    if key == CLI_URL:
+        return (
+            f"{where} reported success, but {key} of config.php does not hold what was written; see whether another "
+            "file in the directory config sets it, too, or whether config.php may not be written, and set it there."
+        )
+    return (
+        f"{where} reported success, but {key} of the app config {APP} does not hold what was written; "
+        "see whether something else changes it at the same time, or whether this release of Talk is newer than "
+        "this collection, and enter the value in Talk's administration settings."
     )
-
-
-def is_trusted(url: str, trusted: tuple[str, ...]) -> bool:
-    """Whether Nextcloud answers under the name in `url` (lib/private/Security/TrustedDomainHelper.php of Nextcloud).
-
-    A name is compared without regard to case, with its port and without; `*` stands for any part of it.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    names = {host, parts.netloc.lower()}
-    for pattern in trusted:
-        regex = "[-.a-z0-9]*".join(re.escape(part) for part in pattern.lower().split("*"))
-        if any(re.fullmatch(regex, name) for name in names):
-            return True
-    return host == "localhost"
-
-
-def report(server: Server, state: State, url: str | None, secret: str | None, urls: list[str]) -> dict[str, Any]:
-    """Return the facts for the user, without any secret; what was not asked for is left out."""
-    facts: dict[str, Any] = {
-        "nextcloud": {
-            "version": server.version,
-            "maintenance": server.maintenance,
-            "needs_upgrade": server.needs_upgrade,
-            "overwrite_cli_url": server.cli_url,
-            "trusted_domains": list(server.trusted),
-        },
-        "talk": {
-            "installed": state.installed,
-            "enabled": state.enabled,
-            "version": state.version,
-            "signaling_mode": state.mode,
-            "signaling_servers": _signaling_side(state.servers, None, None)[SIGNALING],
-            "turn_servers": [dict(zip(("schemes", "server", "protocols"), _triple(entry))) for entry in state.turn],
-            "stun_servers": list(state.stun),
-        },
-    }
-    if url:
-        facts["registered"] = any(same_url(str(entry.get("server"))) == same_url(url) for entry in state.servers)
-    if secret:
-        facts["secret_matches"] = state.secret is not None and hmac.compare_digest(
-            state.secret.encode(), secret.encode()
-        )
-    if urls:
-        facts["trusted"] = all(is_trusted(one, server.trusted) for one in urls)
-        facts["cli_url_matches"] = _cli_url_matches(server, urls)
-    return facts
-
-
-def _cli_url_matches(server: Server, urls: list[str]) -> bool:
-    return same_url(server.cli_url) in {same_url(one) for one in urls}
-
-
-def problems(server: Server, state: State, urls: list[str], where: str) -> list[str]:
-    """Return a sentence for everything that keeps the backend from being registered or used."""
-    found = []
-    if server.maintenance:
-        found.append(
-            f"{where} says that Nextcloud is in maintenance mode, in which Talk cannot be changed; "
-            "end it with 'occ maintenance:mode --off' and run this again."
-        )
-    if server.needs_upgrade:
-        found.append(
-            f"{where} says that Nextcloud or an app needs an upgrade, before which Talk cannot be changed; "
-            "run 'occ upgrade' and then this again."
-        )
-    for check in (require_talk, require_external):
-        try:
-            check(state, where)
-        except OccError as error:
-            found.append(str(error))
-    if urls and not _cli_url_matches(server, urls):
-        found.append(
-            f"{where} belongs to a Nextcloud whose overwrite.cli.url is {server.cli_url or 'not set'}, but "
-            f"{' or '.join(urls)} was expected, and the signaling server refuses what Talk sends from cron; "
-            f"set it with 'occ config:system:set overwrite.cli.url --value={urls[0]}'."
-        )
-    found += [
-        f"{where} belongs to a Nextcloud that does not answer at {one}, as the name is no trusted domain; "
-        f"add it to trusted_domains with 'occ config:system:set trusted_domains {len(server.trusted)} "
-        f"--value={urlsplit(one).netloc}'."
-        for one in urls
-        if not is_trusted(one, server.trusted)
-    ]
-    return found

@@ -85,6 +85,11 @@ options:
         description: Whether it may be switched off. If so, a Nextcloud that is not reached is a warning.
         type: bool
         default: false
+      talk_version:
+        description:
+          - Version of the Nextcloud's Talk, when it is known. The signaling server's features are then compared with
+            what this Talk needs. One that it requires and does not find is a failure.
+        type: str
   turn:
     description: The TURN server. Without it only direct calls are placed.
     type: dict
@@ -125,6 +130,7 @@ EXAMPLES = r"""
         url: https://nc.example.org
         secret: "{{ hpb_secrets.instances.nc.backend }}"
         turn_secret: "{{ hpb_secrets.instances.nc.turn }}"
+        talk_version: 22.0.4
       - id: client
         url: https://cloud.client.example
         secret: "{{ hpb_secrets.instances.client.backend }}"
@@ -176,7 +182,9 @@ results:
       description: The instance, V(all) for the server itself.
       type: str
     step:
-      description: One of welcome, closed, websocket for the server; request, hello, direct, turn-udp, turn-tcp else.
+      description:
+        - One of welcome, closed, websocket for the server, else one of request, hello, features, direct, turn-udp,
+          turn-tcp. There is no features step without O(instances[].talk_version).
       type: str
     name:
       description: The step's name for people.
@@ -198,7 +206,8 @@ results:
         - What was measured. For a call C(audio) and C(video), each with C(received), C(lost) (packets) and C(frames),
           C(loss_percent), C(first_frame_seconds), C(late_seconds) (by how much the probe itself was late at worst),
           C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
-        - For a call that failed, how far ICE came. For the welcome, C(version) and C(features).
+        - For a call that failed, how far ICE came. For the welcome, C(version) and C(features). For the features,
+          C(talk_version), C(missing_required) and C(missing_optional).
       type: dict
   sample:
     - instance: nc
@@ -245,6 +254,7 @@ INSTANCE = {
     "turn_secret": {"type": "str", "no_log": True},
     "register": {"type": "bool", "default": True},
     "optional": {"type": "bool", "default": False},
+    "talk_version": {"type": "str"},
 }
 TURN = {
     "server": {"type": "str", "required": True},

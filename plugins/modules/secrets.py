@@ -13,6 +13,8 @@ version_added: 0.1.0
 description:
   - Keeps one JSON file with every secret of the backend and of its Nextcloud instances. It creates what is missing,
     changes nothing that is there, rotates what O(rotate) names and deletes only what O(remove) names.
+  - A rotation in two steps, during which a Nextcloud and the backend can be told one after the other, is O(prepare) and
+    then O(promote). What is prepared lies beside the values that count and is kept until it is promoted.
   - The file has mode 0600 in a directory of mode 0700, both of the user that runs the module. It is replaced as a
     whole, so that a module that is killed leaves the old or the new one. A lock keeps two runs apart.
   - An instance that is new in O(instances) and has the URL of an instance that is in the file and no longer in
@@ -31,7 +33,8 @@ attributes:
     description: Shows the names of the secrets, never a value.
   idempotent:
     support: partial
-    description: Every run with O(rotate) makes new secrets; without it a second run changes nothing.
+    description: Every run with O(rotate) makes new secrets; without it a second run changes nothing. This also holds
+      for O(prepare), O(promote) and O(restore).
 options:
   path:
     description:
@@ -51,7 +54,23 @@ options:
       - What gets a new value. An instance's name means both of its secrets, C(NAME.backend) and C(NAME.turn) one of
         them; V(internal), V(session) (both session keys) and V(janus_admin) are the shared ones, also known as
         V(shared.internal), V(shared.session) and V(shared.janus_admin).
+      - The new value counts at once. What was prepared for the same secret is dropped.
       - A secret that O(values) gives cannot be rotated here.
+    type: list
+    elements: str
+    default: []
+  prepare:
+    description:
+      - For which secrets of instances a next value is made, in the words of O(rotate); the shared ones have none.
+        A next value that is there already stays, so that a rotation that was interrupted goes on with the same values.
+      - A secret that O(values) gives cannot be prepared.
+    type: list
+    elements: str
+    default: []
+  promote:
+    description:
+      - Which next values are put in place of the present ones, in the words of O(prepare). A secret without a next
+        value stays as it is.
     type: list
     elements: str
     default: []
@@ -70,6 +89,16 @@ options:
     default: {}
   must_exist:
     description: Fail when the file is missing, instead of making new secrets.
+    type: bool
+    default: false
+  restore:
+    description:
+      - The whole text of a file that this module has written, for example from a backup. It is checked and stored as it
+        is. A file that holds something else is an error unless O(replace) is set.
+      - Cannot be used together with O(instances), O(rotate), O(prepare), O(promote), O(remove) or O(values).
+    type: str
+  replace:
+    description: With O(restore), replace a file that holds something else or is damaged.
     type: bool
     default: false
 """
@@ -92,10 +121,29 @@ EXAMPLES = r"""
     rotate: [nc.turn]
   no_log: true
 
+- name: Make the next secrets of an instance, without using them yet
+  nextcloud_talk.hpb.secrets:
+    path: /opt/nextcloud-talk-hpb/secrets/secrets.json
+    prepare: [nc]
+  register: result
+  no_log: true
+
+- name: Put them in place, once its Nextcloud has them
+  nextcloud_talk.hpb.secrets:
+    path: /opt/nextcloud-talk-hpb/secrets/secrets.json
+    promote: [nc]
+  no_log: true
+
 - name: Forget an instance
   nextcloud_talk.hpb.secrets:
     path: /opt/nextcloud-talk-hpb/secrets/secrets.json
     remove: [dev]
+  no_log: true
+
+- name: Bring back a backup onto a new host
+  nextcloud_talk.hpb.secrets:
+    path: /opt/nextcloud-talk-hpb/secrets/secrets.json
+    restore: "{{ lookup('ansible.builtin.unvault', 'secrets.vault') }}"
   no_log: true
 """
 
@@ -118,7 +166,8 @@ secrets:
       description: Secret of the administration interface of Janus.
       type: str
     instances:
-      description: For each instance its C(url), its C(backend) secret and its C(turn) secret.
+      description: For each instance its C(url), its C(backend) secret and its C(turn) secret; while a rotation is in
+        progress also C(next), with the values that C(backend) and C(turn) will have.
       type: dict
 actions:
   description: What was (or, in check mode, would be) done, in words and without a secret.
@@ -127,7 +176,7 @@ actions:
   returned: success
   sample: [create nc.backend, create nc.turn]
 missing:
-  description: Whether there was no file before.
+  description: Whether there was no file before, or a damaged one that O(restore) replaces.
   type: bool
   returned: success
 stored:
@@ -194,6 +243,34 @@ def load(path: Path) -> tuple[dict[str, Any] | None, _files.Found]:
         raise SecretsError(f"The secrets file {path} cannot be used: {exc}. {WAY_OUT}") from exc
 
 
+def restored(path: Path, text: str, replace: bool) -> tuple[_secrets.Plan, dict[str, Any], _files.Found]:
+    """Return the plan to store the document `text`, the document before and what is at `path`; raises SecretsError."""
+    try:
+        wanted = _secrets.parse(text)
+    except _secrets.DamagedError as exc:
+        raise SecretsError(
+            f"The text in restore was expected to be a whole secrets file and cannot be used: {exc}. Nothing was "
+            f"changed; give the file as it was on the backend's host."
+        ) from exc
+    try:
+        current, found = load(path)
+    except SecretsError:
+        with _files.directory(str(path.parent)) as fd:
+            found = _files.look(fd, path.name, content=False)
+        if not replace or found.kind != "file":
+            raise
+        return _secrets.Plan(wanted, [f"replace {path}, which was damaged"], set(_secrets.flat(wanted))), {}, found
+    names = _secrets.differing(current, wanted) if current else []
+    if names and not replace:
+        raise SecretsError(
+            f"The secrets file {path} already holds other values than the text in restore, for {', '.join(names)}; "
+            f"nothing was changed. To put those of restore in their place, run again with -e replace=true."
+        )
+    if current is None:
+        return _secrets.Plan(wanted, [f"create {path}"], set(_secrets.flat(wanted))), {}, found
+    return _secrets.Plan(wanted, [f"replace {name}" for name in names], set(names)), current, found
+
+
 def directory_actions(path: Path) -> list[str]:
     """Return what is to be done to the directory of the file `path`; raises SecretsError when that would do harm."""
     parent = path.parent
@@ -218,27 +295,53 @@ def secure_directory(path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with _files.directory(str(path.parent)) as fd:
         _files.adjust(fd, ".", 0o700, os.geteuid(), os.getegid())
+    # The name of a new directory must be on the disk as well, or the secrets in it are lost with the power.
+    above = os.open(path.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(above)
+    finally:
+        os.close(above)
 
 
-def wish(path: Path, params: dict[str, Any]) -> tuple[_secrets.Plan, dict[str, Any], bool]:
-    """Return the plan, the document before (empty without a file) and whether only the attributes are wrong."""
+def maintained(path: Path, params: dict[str, Any]) -> tuple[_secrets.Plan, dict[str, Any], _files.Found]:
+    """Return the plan to what the options ask for, the document before and what is at `path`; raises SecretsError."""
     current, found = load(path)
     if current is None and params["must_exist"]:
         raise SecretsError(
             f"The secrets file {path} is missing although this backend is already registered; restore it from a "
             f"backup, or run again with -e new_secrets=true, which makes new secrets for every instance."
         )
-    steps = _secrets.plan(current, params["instances"], params["values"], params["rotate"], params["remove"])
+    steps = _secrets.plan(
+        current,
+        params["instances"],
+        params["values"],
+        params["rotate"],
+        params["remove"],
+        prepare=params["prepare"],
+        promote=params["promote"],
+    )
+    return steps, current or {}, found
+
+
+def wish(path: Path, params: dict[str, Any]) -> tuple[_secrets.Plan, dict[str, Any], bool]:
+    """Return the plan, the document before (empty without a file) and whether only the attributes are wrong."""
+    if params["restore"] is not None:
+        steps, current, found = restored(path, params["restore"], params["replace"])
+    else:
+        steps, current, found = maintained(path, params)
     loose = found.kind == "file" and (found.mode != 0o600 or found.uid != os.geteuid())
     if loose:
         steps.actions.append(f"set owner and mode of {path}")
-    return steps, current or {}, loose
+    return steps, current, loose
 
 
 def run(path: Path, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Read, plan, store unless in check mode; returns the module's result."""
     params["values"] = _secrets.without_none(params["values"])
     _secrets.check_values(params["values"])
+    others = [name for name in ("instances", "rotate", "prepare", "promote", "remove", "values") if params[name]]
+    if params["restore"] is not None and others:
+        raise SecretsError(f"restore stores a document as it is and was expected alone; leave out {', '.join(others)}.")
     actions = directory_actions(path)
     steps, before, loose = wish(path, params)
     if not check_mode:
@@ -276,16 +379,21 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "instances": {"type": "list", "elements": "dict", "default": []},
             "rotate": {"type": "list", "elements": "str", "default": []},
+            "prepare": {"type": "list", "elements": "str", "default": []},
+            "promote": {"type": "list", "elements": "str", "default": []},
             "remove": {"type": "list", "elements": "str", "default": []},
             "values": {"type": "dict", "default": {}, "no_log": True},
             "must_exist": {"type": "bool", "default": False},
+            "restore": {"type": "str", "no_log": True},
+            "replace": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     # The result has to hold the user's own values, which Ansible would mask in it. So they are
     # taken out of the list of what is masked, and out of the arguments that Ansible returns.
     module.no_log_values.clear()
-    invocation = {"module_args": {**module.params, "values": _secrets.MASK}}
+    shown = {"values": _secrets.MASK, "restore": module.params["restore"] and _secrets.MASK}
+    invocation = {"module_args": {**module.params, **shown}}
     try:
         result = run(Path(module.params["path"]), module.params, module.check_mode)
     except (SecretsError, _files.FilesError) as exc:

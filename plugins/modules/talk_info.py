@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Reads the state of a Nextcloud and of its Talk, and says in RV(problems) what would keep the High Performance
     Backend from being registered or used.
-  - No secret is returned. Two starts of PHP.
+  - No secret is returned. One start of PHP.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
 extends_documentation_fragment:
@@ -42,7 +42,24 @@ options:
     type: list
     elements: str
     default: []
+  accept_found:
+    description: Whether C(overwrite.cli.url) may also be one of RV(urls_found).
+    type: bool
+    default: false
+  mend:
+    description:
+      - Whether the registration mends what it can, see O(nextcloud_talk.hpb.talk_registration#module:mend). Then that
+        is no problem.
+    type: bool
+    default: false
+  state:
+    description:
+      - Whether the backend shall be registered. With V(absent) only what keeps C(occ) from removing it is a problem.
+    type: str
+    choices: [present, absent]
+    default: present
 seealso:
+  - module: nextcloud_talk.hpb.talk_registration
   - module: nextcloud_talk.hpb.talk_signaling_server
 """
 
@@ -79,10 +96,22 @@ nextcloud:
     overwrite_cli_url:
       description: Its own URL for C(occ) and cron, empty when it is not set.
       type: str
+    overwritehost:
+      description: Name by which it calls itself whatever the request says, empty when it is not set.
+      type: str
+    overwriteprotocol:
+      description: Protocol by which it calls itself whatever the request says, empty when it is not set.
+      type: str
+    overwritewebroot:
+      description: Path by which it calls itself whatever the request says, empty when it is not set.
+      type: str
     trusted_domains:
       description: Names under which it answers.
       type: list
       elements: str
+    all_in_one:
+      description: Whether it is a Nextcloud All-in-One.
+      type: bool
 talk:
   description: What Talk has stored, without secrets.
   type: dict
@@ -112,6 +141,16 @@ talk:
       description: Entries as C(host:port).
       type: list
       elements: str
+urls_found:
+  description:
+    - URLs with https by which this Nextcloud can be meant, in lower case, without the default port and without a slash
+      at the end. These are C(overwrite.cli.url) unless its name is not trusted, and C(overwritehost) and each trusted
+      domain with the path of C(overwritewebroot) or else of C(overwrite.cli.url).
+    - Trusted domains with a wildcard, without a dot or with an address are left out.
+  type: list
+  elements: str
+  returned: success
+  sample: ["https://nc.example.org"]
 registered:
   description: Whether O(url) is among the signaling servers, in any spelling.
   type: bool
@@ -121,7 +160,7 @@ secret_matches:
   type: bool
   returned: when O(secret) is given
 trusted:
-  description: Whether the names in all of O(nextcloud_urls) are trusted domains.
+  description: Whether Nextcloud answers under the names in all of O(nextcloud_urls).
   type: bool
   returned: when O(nextcloud_urls) is given
 cli_url_matches:
@@ -136,7 +175,7 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _talk  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _talk_report  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import (  # noqa: E402
     ARGUMENTS,
     Occ,
@@ -153,18 +192,29 @@ def main() -> None:
             "url": {"type": "str"},
             "secret": {"type": "str", "no_log": True},
             "nextcloud_urls": {"type": "list", "elements": "str", "default": []},
+            "accept_found": {"type": "bool", "default": False},
+            "mend": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )
     params = module.params
+    urls = params["nextcloud_urls"]
     try:
         occ = Occ(reach_from(params), (params["secret"] or "",))
-        server = _talk.read_server(occ)
-        state = _talk.read_state(occ, bare=True)
+        server, state = _talk_report.read_all(occ, bare=True)
     except OccError as error:
         module.fail_json(msg=str(error))
-    result = _talk.report(server, state, params["url"], params["secret"], params["nextcloud_urls"])
-    problems = _talk.problems(server, state, params["nextcloud_urls"], occ.where)
+    result = _talk_report.report(server, state, params["url"], params["secret"], urls)
+    problems = _talk_report.problems(
+        server,
+        state,
+        urls,
+        occ.where,
+        present=params["state"] == "present",
+        mend=params["mend"],
+        further=result["urls_found"] if params["accept_found"] else (),
+    )
     module.exit_json(changed=False, problems=problems, **result)
 
 

@@ -88,6 +88,21 @@ EXAMPLES = r"""
     secret: "{{ hpb_secrets.instances.dev_nc.backend }}"
     exclusive: true
 
+- name: Register it in a Nextcloud in Kubernetes
+  nextcloud_talk.hpb.talk_signaling_server:
+    kubectl:
+      pod: deploy/nextcloud
+      namespace: cloud
+    url: https://talk.example.org
+    secret: "{{ hpb_secrets.instances.nc.backend }}"
+
+- name: Register it in the Nextcloud of a NAS without Python
+  nextcloud_talk.hpb.talk_signaling_server:
+    command: [ssh, -o, BatchMode=yes, nas, docker, exec, -i, -u, www-data, nextcloud, php, occ]
+    url: https://talk.example.org
+    secret: "{{ hpb_secrets.instances.nas.backend }}"
+  delegate_to: localhost
+
 - name: Register it under its new name instead of the former one
   nextcloud_talk.hpb.talk_signaling_server:
     occ: /var/www/nc/occ
@@ -111,8 +126,6 @@ actions:
   sample: ["added the signaling server https://talk.example.org, with certificate check"]
 """
 
-import secrets  # noqa: E402
-
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _talk  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import (  # noqa: E402
@@ -121,31 +134,6 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import (  
     OccError,
     reach_from,
 )
-
-
-def planner_from(params: dict, where: str) -> _talk.Planner:
-    """Return the function from a state to the plan for these options. Raises `BadInput`."""
-    present = params["state"] == "present"
-    url = _talk.checked_url(params["url"], for_use=present)
-    secret = _talk.checked_secret(params["secret"]) if present else params["secret"]
-    leftover = secrets.token_hex(32)
-
-    def plan(state: _talk.State) -> _talk.Plan:
-        if present:
-            _talk.require_talk(state, where)
-            _talk.require_external(state, where)
-        return _talk.plan_signaling(
-            state,
-            url,
-            secret,
-            verify=params["verify"],
-            exclusive=params["exclusive"],
-            present=present,
-            leftover=leftover,
-            former=params["former"],
-        )
-
-    return plan
 
 
 def main() -> None:
@@ -163,9 +151,19 @@ def main() -> None:
         required_if=[("state", "present", ("secret",))],
         supports_check_mode=True,
     )
+    params = module.params
     try:
-        occ = Occ(reach_from(module.params), (module.params["secret"] or "",))
-        result = _talk.sync(occ, planner_from(module.params, occ.where), module.check_mode)
+        occ = Occ(reach_from(params), (params["secret"] or "",))
+        planner = _talk.signaling_planner(
+            occ.where,
+            url=params["url"],
+            secret=params["secret"],
+            verify=params["verify"],
+            former=params["former"],
+            exclusive=params["exclusive"],
+            present=params["state"] == "present",
+        )
+        result = _talk.sync(occ, [planner], module.check_mode)
     except (OccError, _talk.BadInput) as error:
         module.fail_json(msg=str(error))
     for warning in result.pop("warnings"):

@@ -89,20 +89,6 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import (  
 )
 
 
-def planner_from(params: dict, where: str) -> _talk.Planner:
-    """Return the function from a state to the plan for these options. Raises `BadInput`."""
-    present = params["state"] == "present"
-    for server in params["servers"]:
-        _talk.checked_address(server, "STUN")
-
-    def plan(state: _talk.State) -> _talk.Plan:
-        if present:
-            _talk.require_talk(state, where)
-        return _talk.plan_stun(state, params["servers"], params["exclusive"], present, former=params["former"])
-
-    return plan
-
-
 def main() -> None:
     """Compare, plan, and change unless in check mode."""
     module = AnsibleModule(
@@ -115,9 +101,17 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    params = module.params
     try:
-        occ = Occ(reach_from(module.params))
-        result = _talk.sync(occ, planner_from(module.params, occ.where), module.check_mode)
+        occ = Occ(reach_from(params))
+        planner = _talk.stun_planner(
+            occ.where,
+            servers=params["servers"],
+            former=params["former"],
+            exclusive=params["exclusive"],
+            present=params["state"] == "present",
+        )
+        result = _talk.sync(occ, [planner], module.check_mode)
     except (OccError, _talk.BadInput) as error:
         module.fail_json(msg=str(error))
     for warning in result.pop("warnings"):

@@ -122,21 +122,6 @@ SERVER = {
 }
 
 
-def planner_from(params: dict, where: str) -> _talk.Planner:
-    """Return the function from a state to the plan for these options. Raises `BadInput`."""
-    present = params["state"] == "present"
-    secret = _talk.checked_secret(params["secret"]) if present else None
-    for entry in params["servers"]:
-        _talk.checked_address(entry["server"], "TURN")
-
-    def plan(state: _talk.State) -> _talk.Plan:
-        if present:
-            _talk.require_talk(state, where)
-        return _talk.plan_turn(state, params["servers"], secret, params["exclusive"], present, former=params["former"])
-
-    return plan
-
-
 def main() -> None:
     """Compare, plan, and change unless in check mode."""
     module = AnsibleModule(
@@ -151,9 +136,18 @@ def main() -> None:
         required_if=[("state", "present", ("secret",))],
         supports_check_mode=True,
     )
+    params = module.params
     try:
-        occ = Occ(reach_from(module.params), (module.params["secret"] or "",))
-        result = _talk.sync(occ, planner_from(module.params, occ.where), module.check_mode)
+        occ = Occ(reach_from(params), (params["secret"] or "",))
+        planner = _talk.turn_planner(
+            occ.where,
+            servers=params["servers"],
+            secret=params["secret"],
+            former=params["former"],
+            exclusive=params["exclusive"],
+            present=params["state"] == "present",
+        )
+        result = _talk.sync(occ, [planner], module.check_mode)
     except (OccError, _talk.BadInput) as error:
         module.fail_json(msg=str(error))
     for warning in result.pop("warnings"):

@@ -69,6 +69,7 @@ def test_everything_that_an_instance_says():
                 "talk_register": "no",
                 "talk_optional": "True",
                 "talk_state": "present",
+                "talk_urls_from_nextcloud": "yes",
             }
         },
         nc=["nc.example.org", "nc2.example.org"],
@@ -86,6 +87,7 @@ def test_everything_that_an_instance_says():
             "register": False,
             "optional": True,
             "state": "present",
+            "urls_from_nextcloud": True,
         }
     ]
 
@@ -106,6 +108,7 @@ def test_defaults(unset):
             "register": True,
             "optional": False,
             "state": "present",
+            "urls_from_nextcloud": False,
         }
     ]
 

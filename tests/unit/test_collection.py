@@ -103,8 +103,8 @@ def test_archive_holds_what_users_need_and_nothing_of_the_workshop(archive: Path
     assert workshop == set()
 
 
-def test_every_module_and_filter_is_documented_where_it_is_installed(installed: Path) -> None:
-    for kind, expected in (("module", MODULES), ("filter", None)):
+def test_every_plugin_is_documented_where_it_is_installed(installed: Path) -> None:
+    for kind, expected in (("module", MODULES), ("filter", None), ("lookup", None)):
         listing = run("ansible-doc", "-t", kind, "-l", "--json", NAME, cwd=installed, collections=installed)
         names = sorted(json.loads(listing.stdout))
         assert names, f"no {kind} is listed"

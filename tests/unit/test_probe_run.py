@@ -99,6 +99,38 @@ def test_a_server_that_is_not_ready_stops_everything(web):
     assert [path for _method, path, _headers in web.seen] == ["/api/v1/welcome"]
 
 
+def with_talk(*versions):
+    instances = spec()["instances"]
+    return [{**item, "talk_version": version} for item, version in zip(instances, versions)]
+
+
+def test_a_server_that_is_not_ready_leaves_the_features_open(web):
+    web.answers["/api/v1/welcome"] = (502, {}, b"")
+    found = statuses(asyncio.run(_probe_run.limited(spec(web.url, instances=with_talk("22.0.0", "")))))
+    assert found["nc", "features"] == SKIPPED
+    assert ("dev", "features") not in found
+
+
+def test_each_instance_is_told_what_its_talk_needs(web):
+    header = "mcu, audio-video-permissions, dialout, hello-v2, incall-all, switchto"
+    web.answers["/api/v1/welcome"] = (
+        200,
+        {_signaling_client.FEATURES_HEADER: header},
+        WELCOME.replace(b"2.1.1", b"1.3.2"),
+    )
+    web.answers["/api/v1/room/"] = (403, {}, b"")
+    result = module(spec(web.url, instances=with_talk("21.1.0", "19.0.0"), fail_on_error=False))
+    rows = {(row["instance"], row["step"]): row for row in result["results"]}
+    assert rows["dev", "features"]["seen"] == "all that Talk 19.0.0 requires"
+    assert rows["nc", "features"]["figures"]["missing_required"] == ["federation"]
+    assert [item["sentence"] for item in result["failures"] if item["step"] == "features"] == [
+        "nc, what Talk needs: Talk 21.1.0 refuses the signaling server 1.3.2, which lacks federation (calls between "
+        "Nextclouds). Set hpb_signaling_version to 2.0.0 or newer, and deploy again."
+    ]
+    line = next(line for line in result["table"] if line.startswith("nc") and "what Talk needs" in line)
+    assert "failed" in line and "lacks federation" in line
+
+
 def test_a_refused_signature_is_not_tried_again_and_stops_the_instance(web):
     web.answers["/api/v1/room/"] = (403, {}, b"")
     report = asyncio.run(_probe_run.limited(spec(web.url)))

@@ -176,8 +176,9 @@ REFUSED = ("internal_error", "connect: connection refused")
             "invalid_request",
             "",
             WARNING,
-            "Not registered by us, so this is no failure yet:",
+            "Its admin has not entered the secret yet, or a former one: https://nc.example.org refuses",
         ),
+        ({"register": False}, *REFUSED, WARNING, "Not registered by us, so this is no failure: The HPB is refused"),
         ({"register": False}, "invalid_ticket", "", OK, "same secret"),
         ({"optional": True}, *REFUSED, WARNING, "Not checked, it is optional:"),
         ({"optional": True}, "timeout", "", WARNING, "Not checked, it is optional:"),
@@ -196,6 +197,59 @@ REFUSED = ("internal_error", "connect: connection refused")
 def test_the_inventory_says_how_bad_a_failed_hello_is(instance, code, message, result, words):
     verdict = _probe.hello_of({"url": NC, **instance}, code, message)
     assert (verdict.status, words in verdict.seen) == (result, True)
+
+
+def test_the_admin_of_a_nextcloud_that_is_never_contacted_has_something_to_do():
+    instance = {"url": NC, "register": False}
+    assert _probe.hello_of(instance, *REFUSED).remedy == (
+        "Start its web server or open its firewall. Its admin has to do that."
+    )
+    waiting = _probe.hello_of(instance, "invalid_request", "")
+    assert waiting.remedy == "Give its admin the handover page, and verify again."
+    assert _probe.warnings([waiting.record("client", "hello")]) == [
+        f"client, way to the Nextcloud: Its admin has not entered the secret yet, or a former one: {NC} refuses the "
+        "signature of the HPB. Give its admin the handover page, and verify again."
+    ]
+
+
+ALL_FEATURES = "audio-video-permissions,chat-relay,dialout,federation,hello-v2,incall-all,join-features,mcu,switchto"
+
+
+def test_features_that_talk_requires_and_does_not_find_are_a_failure():
+    features = [name for name in ALL_FEATURES.split(",") if name not in ("federation", "join-features")]
+    verdict = _probe.features("21.1.0", "1.2.4", features)
+    assert (verdict.status, verdict.seen) == (
+        FAILED,
+        "Talk 21.1.0 refuses the signaling server 1.2.4, which lacks federation (calls between Nextclouds).",
+    )
+    assert verdict.remedy == "Set hpb_signaling_version to 2.0.0 or newer, and deploy again."
+    assert verdict.figures == {
+        "talk_version": "21.1.0",
+        "missing_required": ["federation"],
+        "missing_optional": ["join-features"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("talk", "seen"),
+    [
+        ("22.0.0", "all that Talk 22.0.0 requires"),
+        (
+            "24.0.3",
+            "all that Talk 24.0.3 requires. changed-users (shorter news about who is in a call) is in no released "
+            "signaling server yet; calls work all the same, and nothing is to do.",
+        ),
+    ],
+)
+def test_features_that_talk_does_without_are_named(talk, seen):
+    verdict = _probe.features(talk, "2.1.1", ALL_FEATURES.split(","))
+    assert (verdict.status, verdict.seen) == (OK, seen)
+
+
+def test_what_talk_needs_is_a_step_where_its_version_is_known():
+    assert _probe.instance_steps({"talk_version": "22.0.0"}, ["direct"]) == ["request", "hello", "features", "direct"]
+    assert _probe.instance_steps({"talk_version": None}, ["direct"]) == ["request", "hello", "direct"]
+    assert _probe.step_name("features") == "what Talk needs"
 
 
 @pytest.mark.parametrize(

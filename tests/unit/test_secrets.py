@@ -72,6 +72,10 @@ def test_the_first_plan_creates_everything_in_the_documented_lengths():
         ),
         ([NC, DEV], {"values": {"internal": USER}}, ["take from values: internal"]),
         ([NC, DEV], {"values": {"instances": {"nc": {"turn": USER}}}}, ["take from values: nc.turn"]),
+        ([NC, DEV], {"prepare": ["nc"]}, ["prepare nc.backend", "prepare nc.turn"]),
+        ([NC, DEV], {"prepare": ["nc.turn", "dev.backend"]}, ["prepare nc.turn", "prepare dev.backend"]),
+        ([NC, DEV], {"prepare": ["nc.turn"], "rotate": ["nc.backend"]}, ["rotate nc.backend", "prepare nc.turn"]),
+        ([NC, DEV], {"promote": ["nc"]}, []),
     ],
 )
 def test_plan_from_a_stored_document(wanted, options, actions):
@@ -94,6 +98,95 @@ def test_a_rename_keeps_the_secrets_and_can_be_rotated_by_the_new_name_only():
     assert "dev" not in after["instances"]
     with pytest.raises(_secrets.SecretsError, match=r"rotate names 'dev', which is unknown"):
         _secrets.plan(before, [NC, renamed], rotate=["dev"])
+
+
+def prepared(*words):
+    """A stored document of nc and dev in which the next values of `words` are prepared."""
+    return _secrets.plan(stored(NC, DEV), [NC, DEV], prepare=words).after
+
+
+@pytest.mark.parametrize(
+    ("ready", "options", "actions", "left"),
+    [
+        (["nc"], {}, [], ["nc.backend", "nc.turn"]),
+        (["nc"], {"prepare": ["nc"]}, [], ["nc.backend", "nc.turn"]),
+        (["nc.turn"], {"prepare": ["nc"]}, ["prepare nc.backend"], ["nc.turn"]),
+        (["nc"], {"promote": ["nc"]}, ["promote nc.backend", "promote nc.turn"], []),
+        (["nc"], {"promote": ["nc.turn"]}, ["promote nc.turn"], ["nc.backend"]),
+        (["nc", "dev"], {"promote": ["dev"]}, ["promote dev.backend", "promote dev.turn"], ["nc.backend", "nc.turn"]),
+        (
+            ["nc"],
+            {"rotate": ["nc.backend"]},
+            ["drop what was prepared for nc.backend", "rotate nc.backend"],
+            ["nc.turn"],
+        ),
+        (
+            ["nc"],
+            {"values": {"instances": {"nc": {"turn": USER}}}},
+            ["drop what was prepared for nc.turn", "take from values: nc.turn"],
+            ["nc.backend"],
+        ),
+        (["dev", "nc.turn"], {"remove": ["dev"]}, ["remove dev"], ["nc.turn"]),
+    ],
+)
+def test_prepared_values_stay_until_they_are_promoted_or_superseded(ready, options, actions, left):
+    before = prepared(*ready)
+    wanted = [entry for entry in (NC, DEV) if entry["id"] not in options.get("remove", ())]
+    result = _secrets.plan(before, wanted, **options)
+    assert result.actions == actions
+    old, new = _secrets.flat(before), _secrets.flat(result.after)
+    kept = {name.replace(".next.", "."): value for name, value in new.items() if ".next." in name}
+    assert {name: kept[name] for name in left} == {name: old[name.replace(".", ".next.")] for name in left}
+    assert set(kept) == {*left, *(word.partition(" ")[2] for word in actions if word.startswith("prepare "))}
+    for word in actions:
+        verb, _space, name = word.partition(" ")
+        if verb == "promote":
+            assert new[name] == old[name.replace(".", ".next.")]
+    assert all("next" not in entry or entry["next"] for entry in result.after["instances"].values())
+    assert _secrets.parse(_secrets.dump(result.after)) == result.after
+
+
+def test_a_value_of_the_user_that_is_in_force_drops_what_was_prepared():
+    values = {"instances": {"nc": {"turn": USER}}}
+    before = _secrets.plan(None, [NC], values).after
+    before["instances"]["nc"]["next"] = {"turn": "e" * 64}
+    result = _secrets.plan(before, [NC], values)
+    assert result.actions == ["drop what was prepared for nc.turn"]
+    assert "next" not in result.after["instances"]["nc"]
+
+
+def test_a_rename_keeps_what_is_prepared():
+    before = prepared("dev")
+    renamed = {"id": "dev2", "url": DEV["url"]}
+    result = _secrets.plan(before, [NC, renamed], promote=["dev2"])
+    assert result.actions == ["rename dev to dev2", "promote dev2.backend", "promote dev2.turn"]
+    assert _secrets.plan(before, [NC, renamed]).after["instances"]["dev2"] == before["instances"]["dev"]
+
+
+def test_an_instance_that_left_keeps_its_secrets_and_what_is_prepared():
+    before = prepared("dev")
+    assert _secrets.plan(before, [NC]).after == before
+
+
+def test_promoted_is_what_promote_stores():
+    before = prepared("nc", "dev.turn")
+    kept = copy.deepcopy(before)
+    for words in ([], ["nc"], ["nc.turn", "dev"], ["dev.backend"]):
+        assert _secrets.promoted(before, words) == _secrets.plan(before, [NC, DEV], promote=words).after
+    assert before == kept
+    with pytest.raises(_secrets.SecretsError, match=r"promote names 'session', which is unknown; known are dev, "):
+        _secrets.promoted(before, ["session"])
+
+
+def test_differing_names_what_is_not_the_same():
+    one, other = prepared("nc.turn"), stored(NC, DEV)
+    other["internal"] = USER
+    other["instances"]["dev"]["url"] = NC["url"] + "/dev"
+    del other["instances"]["nc"]
+    assert _secrets.differing(one, one) == []
+    expected = ["internal", "nc.backend", "nc.turn", "nc.next.turn", "nc.url", "dev.url"]
+    assert sorted(_secrets.differing(one, other)) == sorted(expected)
+    assert sorted(_secrets.differing(other, one)) == sorted(expected)
 
 
 def test_values_that_are_stored_already_change_nothing():
@@ -126,6 +219,36 @@ def test_an_instance_called_like_a_shared_secret_makes_the_bare_word_unknown():
             [NC],
             {"rotate": ["nc"], "values": {"instances": {"nc": {"turn": USER}}}},
             "rotate names nc.turn, whose value is given in values; change it there and run again.",
+        ),
+        (
+            [NC],
+            {"prepare": ["nc"], "values": {"instances": {"nc": {"turn": USER}}}},
+            "prepare names nc.turn, whose value is given in values; change it there and run again.",
+        ),
+        (
+            [NC],
+            {"promote": ["nc.turn"], "values": {"instances": {"nc": {"turn": USER}}}},
+            "promote names nc.turn, whose value is given in values; change it there and run again.",
+        ),
+        (
+            [NC],
+            {"prepare": ["session"]},
+            "prepare names 'session', which is unknown; known are nc, nc.backend, nc.turn.",
+        ),
+        (
+            [NC],
+            {"promote": ["shared.internal"]},
+            "promote names 'shared.internal', which is unknown; known are nc, nc.backend, nc.turn.",
+        ),
+        (
+            [NC],
+            {"prepare": ["nc"], "promote": ["nc.turn"]},
+            "prepare and promote both name nc.turn; take it out of one of them.",
+        ),
+        (
+            [NC],
+            {"rotate": ["nc"], "prepare": ["nc"]},
+            "rotate and prepare both name nc.backend, nc.turn; take it out of one of them.",
         ),
         ([NC, NC], {}, "Instance 'nc' is named twice in instances; name every instance once."),
         ([NC], {"remove": ["nc"]}, "Instance 'nc' is named in remove and in instances; take it out of one of them."),
@@ -193,6 +316,10 @@ ALPHABET = "was expected to hold letters A-Z, a-z and digits only and holds some
             {"instances": {"nc": {"trun": USER}}},
             "the key 'trun' of instances.nc is unknown (known: backend, turn, url)",
         ),
+        (
+            {"instances": {"nc": {"next": {"turn": USER}}}},
+            "instances.nc.next belongs to a rotation in progress, which only the stored file may hold",
+        ),
         ({"instances": {"nc": USER}}, "instances.nc was expected to be a mapping and is not"),
         ({"instances": [USER]}, "instances was expected to be a mapping and is not"),
         ({"version": 2}, "version 1 was expected and 2 was found"),
@@ -231,6 +358,11 @@ def document(**changes):
     return json.dumps({**stored(NC), **changes})
 
 
+def with_next(upcoming):
+    entry = {**stored(NC)["instances"]["nc"], "next": upcoming}
+    return document(instances={"nc": entry})
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -243,6 +375,15 @@ def document(**changes):
         (document(version=True), "version 1 was expected and true was found"),
         (document(instances=None), "instances was expected to be a mapping and is not"),
         (document(instances={"nc": {}}), "instances.nc.url was expected to be text and is not"),
+        (with_next("abc"), "instances.nc.next was expected to be a mapping and is not"),
+        (with_next({"url": "x"}), "the key 'url' of instances.nc.next is unknown (known: backend, turn)"),
+        (with_next({"turn": "abc"}), "nc.next.turn was expected to have 32 to 127 characters and has 3"),
+        (
+            with_next({"turn": "north"}),
+            "nc.next.turn is a sample value that upstream publishes, so everybody knows it",
+        ),
+        (with_next({"turn": "f" * 64, "backend": "f" * 64}), "nc.next.backend and nc.next.turn have the same value"),
+        (with_next({"turn": stored(NC)["internal"]}), "internal and nc.next.turn have the same value"),
         (document(internal="abc"), "internal was expected to have 32 to 127 characters and has 3"),
         (document(internal=None), "internal was expected to be text and is of type NoneType"),
         (document(internal="f" * 64, janus_admin="f" * 64), "internal and janus_admin have the same value"),
@@ -277,3 +418,13 @@ def test_masked_shows_names_and_urls_only():
         "instances": {"nc": {"url": NC["url"], "backend": "********", "turn": "(new secret)"}},
     }
     assert _secrets.masked(None) == {}
+
+
+def test_masked_knows_prepared_values():
+    result = _secrets.plan(prepared("nc.turn"), [NC, DEV], prepare=["nc"])
+    assert _secrets.masked(result.after, result.new)["instances"]["nc"] == {
+        "url": NC["url"],
+        "backend": "********",
+        "turn": "********",
+        "next": {"backend": "(new secret)", "turn": "********"},
+    }

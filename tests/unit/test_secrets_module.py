@@ -9,12 +9,14 @@ import fcntl
 import json
 import os
 import random
+import signal
 import stat
 import subprocess
 import sys
 import time
 
 import pytest
+import secrets_loop
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _secrets
 from module_process import standard_input
 
@@ -130,6 +132,89 @@ def test_values_of_an_unknown_instance_warn(path):
     assert "values holds secrets of instance 'n_c'" in json.dumps(result["warnings"])
 
 
+def test_a_rotation_in_two_steps(path):
+    first = run(path=path, instances=[NC, DEV])["secrets"]["instances"]
+    dry = run(check=True, path=path, prepare=["nc"])
+    assert dry["actions"] == ["prepare nc.backend", "prepare nc.turn"] and not dry["stored"]
+    assert "next" not in path.read_text()
+
+    ready = run(path=path, prepare=["nc"])
+    assert ready["changed"] and ready["stored"]
+    after = ready["secrets"]["instances"]
+    upcoming = after["nc"]["next"]
+    assert after == {**first, "nc": {**first["nc"], "next": upcoming}}
+    assert len({*upcoming.values(), first["nc"]["backend"], first["nc"]["turn"]}) == 4
+    assert ready["diff"]["after"]["instances"]["nc"]["next"] == {"backend": "(new secret)", "turn": "(new secret)"}
+    for value in upcoming.values():
+        assert value not in json.dumps({key: part for key, part in ready.items() if key != "secrets"})
+
+    for check in (True, False):
+        again = run(check=check, path=path, instances=[NC, DEV], prepare=["nc.turn"])
+        assert not again["changed"] and again["secrets"]["instances"] == after
+    assert run(path=path, promote=["nc.turn"])["actions"] == ["promote nc.turn"]
+    assert run(path=path, promote=["nc"])["actions"] == ["promote nc.backend"]
+    last = run(path=path, promote=["nc"])
+    assert not last["changed"]
+    assert last["secrets"]["instances"] == {**first, "nc": {**first["nc"], **upcoming}}
+
+
+def test_a_backup_is_restored_as_it_is(path, tmp_path):
+    run(path=path, instances=[NC, DEV], prepare=["nc"])
+    text = path.read_text()
+    other = tmp_path / "new" / "secrets.json"
+    dry = run(check=True, path=other, restore=text)
+    assert dry["changed"] and not other.parent.exists()
+    done = run(path=other, restore=text)
+    assert done["actions"] == [f"create directory {other.parent}", f"create {other}"]
+    assert (other.read_text(), mode(other), mode(other.parent)) == (text, "0o600", "0o700")
+    assert done["invocation"]["module_args"]["restore"] == "********"
+    assert done["diff"]["after"]["internal"] == "(new secret)"
+    assert not run(path=other, restore=text)["changed"]
+    # The same document, written in another way.
+    assert not run(path=other, restore=json.dumps(json.loads(text)))["changed"]
+
+
+def test_a_restored_backup_replaces_other_secrets_only_when_told_to(path):
+    run(path=path, instances=[NC, DEV])
+    text = path.read_text()
+    run(path=path, instances=[NC, DEV], rotate=["nc.turn", "internal"])
+    kept = path.read_text()
+    for check in (True, False):
+        assert failure(path=path, restore=text, check=check) == (
+            f"The secrets file {path} already holds other values than the text in restore, for internal, nc.turn; "
+            f"nothing was changed. To put those of restore in their place, run again with -e replace=true."
+        )
+    assert path.read_text() == kept
+    assert run(path=path, restore=text, replace=True)["actions"] == ["replace internal", "replace nc.turn"]
+    assert path.read_text() == text
+    path.write_text("{")
+    assert failure(path=path, restore=text).startswith(f"The secrets file {path} cannot be used: it is no JSON")
+    assert run(path=path, restore=text, replace=True)["actions"] == [f"replace {path}, which was damaged"]
+    assert path.read_text() == text
+    path.unlink()
+    path.mkdir()
+    assert "a regular file with one name was expected" in failure(path=path, restore=text, replace=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"restore": "{"},
+            "The text in restore was expected to be a whole secrets file and cannot be used: it is no JSON from line 1 "
+            "on. Nothing was changed; give the file as it was on the backend's host.",
+        ),
+        (
+            {"restore": "{}", "instances": [NC], "rotate": ["nc"]},
+            "restore stores a document as it is and was expected alone; leave out instances, rotate.",
+        ),
+    ],
+)
+def test_a_restore_that_is_refused(path, options, message):
+    assert failure(path=path, **options) == message
+    assert not path.exists()
+
+
 def test_a_refused_value_is_not_in_the_message(path):
     result = run(path=path, instances=[NC], values={"internal": "too-short-but-mine"})
     assert result["msg"].startswith("In values, internal was expected to hold letters")
@@ -214,6 +299,13 @@ def test_a_linked_directory_is_refused(tmp_path):
     )
 
 
+def test_a_link_above_the_directory_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert run(path=tmp_path / "link" / "secrets" / "secrets.json", instances=[NC])["stored"]
+    assert names(tmp_path / "real" / "secrets") == ["secrets.json"]
+
+
 def test_a_second_run_waits_for_the_first(path):
     run(path=path, instances=[NC])
     fd = os.open(path.parent, os.O_RDONLY)
@@ -243,7 +335,7 @@ def test_killed_at_any_moment_the_file_is_whole(path):
     delay = time.monotonic() - begun
     chance = random.Random(1)
     outcomes = {"old": 0, "new": 0}
-    for _round in range(50):
+    for _round in range(20):
         before = _secrets.parse(path.read_text())
         process = start(path=path, instances=[NC, DEV], rotate=["nc"])
         time.sleep(delay * chance.uniform(0.85, 1.15))
@@ -259,5 +351,44 @@ def test_killed_at_any_moment_the_file_is_whole(path):
         # The moments gather around the one in which the file is replaced, however busy the machine is.
         delay *= 0.95 if changed else 1.05
     assert min(outcomes.values()) > 0, outcomes
+    assert not run(path=path, instances=[NC, DEV])["changed"]
+    assert names(path.parent) == [path.name]
+
+
+def test_killed_at_200_moments_no_secret_is_lost_or_half(path):
+    """Both secrets of an instance are made one after the other, so their numbers tell what belongs together."""
+    run(path=path, instances=[DEV, NC])
+    document = _secrets.parse(path.read_text())
+    dev = document["instances"]["dev"]
+    first = secrets_loop.numbered(1)
+    document["instances"]["nc"].update(backend=first(32), turn=first(32))
+    path.write_text(_secrets.dump(document))
+    chance = random.Random(2)
+    newest, seen = 0, {"temporary": 0, "prepared": 0, "plain": 0}
+    command = [sys.executable, secrets_loop.__file__, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        for begin in range(1_000_000, 201_000_000, 1_000_000):
+            parent.stdin.write(f"{begin}\n")
+            parent.stdin.flush()
+            process = int(parent.stdout.readline())
+            time.sleep(chance.uniform(0.002, 0.05))
+            os.kill(process, signal.SIGKILL)
+            assert int(parent.stdout.readline()) == signal.SIGKILL, "the loop ended by itself"
+            after = _secrets.parse(path.read_text())
+            entry = after["instances"]["nc"]
+            upcoming = entry.get("next")
+            assert mode(path) == "0o600"
+            assert after["instances"]["dev"] == dev
+            assert int(entry["turn"]) == int(entry["backend"]) + 1
+            assert int(entry["backend"]) >= newest, "an older secret is in force again"
+            newest = int(entry["backend"])
+            if upcoming is not None:
+                assert int(upcoming["turn"]) == int(upcoming["backend"]) + 1
+                assert int(upcoming["backend"]) > int(entry["turn"])
+            seen["plain" if upcoming is None else "prepared"] += 1
+            seen["temporary"] += (path.parent / ".secrets.json.new").exists()
+        parent.stdin.close()
+    assert min(seen.values()) > 0, seen
+    assert newest > 100_000_000, "the later processes got nothing done"
     assert not run(path=path, instances=[NC, DEV])["changed"]
     assert names(path.parent) == [path.name]

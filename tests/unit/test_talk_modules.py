@@ -9,6 +9,7 @@ import getpass
 import json
 import os
 import pwd
+import re
 import sqlite3
 import subprocess
 import sys
@@ -40,7 +41,7 @@ ENGINE = """#!/bin/sh
 if [ "$1" = -i ]; then shift; else exec </dev/null; fi
 if [ "$1" = -u ]; then echo "$2" >> {log}.users; shift 2; fi
 case "$1" in
-  app) shift ;;
+  app*) shift ;;
   stopped) echo "Error response from daemon: container 0a1b2c is not running" >&2; exit 1 ;;
   *) echo "Error response from daemon: No such container: $1" >&2; exit 1 ;;
 esac
@@ -106,7 +107,8 @@ class Nextcloud:
         result = json.loads(done.stdout)
         if check or result.get("failed"):
             assert {key: self.stored(key) for key in KEYS} == before
-        result["starts"] = [line.partition("/occ ")[2] for line in self.log.read_text().splitlines()]
+        starts = [line.partition("/occ ")[2] for line in self.log.read_text().splitlines()]
+        result["starts"] = [re.sub(r"--value=[0-9a-f]{32} (?=nextcloud_talk_hpb)", "TOKEN ", line) for line in starts]
         return result
 
 
@@ -126,7 +128,16 @@ def facts(result):
 
 
 READ = "config:list spreed --private --output=json"
-IMPORT = "config:import /dev/stdin"
+READ_ALL = "config:list --private --output=json"
+IMPORT = "config:import php://stdin"
+ASK = "config:app:get --default-value=free nextcloud_talk_hpb lease"
+TAKE = [ASK, "config:app:set TOKEN nextcloud_talk_hpb lease", ASK]
+RELEASE = [ASK, "config:app:delete nextcloud_talk_hpb lease"]
+
+
+def change(*commands, read=READ):
+    """The starts of PHP for a change: read as one of many, of this host, of all; do it; read back."""
+    return [read, read, *TAKE, read, *commands, read, *RELEASE]
 
 
 def test_signaling_ladder(either):
@@ -149,7 +160,7 @@ def test_signaling_ladder(either):
 
     result = run()
     assert facts(result) == (True, added)
-    assert result["starts"] == [READ, f"talk:signaling:add --verify -- {URL} {FIRST}", READ]
+    assert result["starts"] == change(f"talk:signaling:add --verify -- {URL} {FIRST}")
     right = {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
     assert either.stored("signaling_servers") == right
 
@@ -165,7 +176,7 @@ def test_signaling_ladder(either):
     assert result["diff"]["after"]["secret"] == "(new secret)"
     result = run(secret=SECOND)
     assert facts(result) == (True, replaced)
-    assert result["starts"] == [READ, IMPORT, READ]
+    assert result["starts"] == change(IMPORT)
     assert either.stored("signaling_servers") == {**right, "secret": SECOND}
     assert facts(run(secret=SECOND)) == (False, [])
 
@@ -198,7 +209,7 @@ def test_signaling_duplicates_and_spellings_become_one_in_one_step(nextcloud):
             f"replaced the entry wss://Talk.example.org by {URL}",
         ],
     )
-    assert result["starts"] == [READ, IMPORT, READ]
+    assert result["starts"] == change(IMPORT)
     assert nextcloud.stored("signaling_servers") == {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
 
 
@@ -228,7 +239,7 @@ def test_a_former_signaling_server_is_replaced_or_removed(nextcloud):
     assert facts(run(check=True, **former)) == (True, replaced)
     result = run(**former)
     assert facts(result) == (True, replaced)
-    assert result["starts"] == [READ, IMPORT, READ]
+    assert result["starts"] == change(IMPORT)
     assert nextcloud.stored("signaling_servers") == {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
     assert facts(run(**former)) == (False, [])
 
@@ -293,7 +304,7 @@ def test_turn_ladder(either):
     }
     result = run()
     assert facts(result) == (True, added)
-    assert result["starts"] == [READ, f"talk:turn:add --secret={FIRST} -- {TURN_LINE}", READ]
+    assert result["starts"] == change(f"talk:turn:add --secret={FIRST} -- {TURN_LINE}")
     assert either.stored("turn_servers") == [{**entry, "secret": FIRST}]
     result = run()
     assert facts(result) == (False, [])
@@ -303,7 +314,7 @@ def test_turn_ladder(either):
     assert facts(run(check=True, secret=SECOND)) == (True, replaced)
     result = run(secret=SECOND)
     assert facts(result) == (True, replaced)
-    assert result["starts"] == [READ, IMPORT, READ]
+    assert result["starts"] == change(IMPORT)
     assert either.stored("turn_servers") == [{**entry, "secret": SECOND}]
     assert facts(run(secret=SECOND)) == (False, [])
 
@@ -342,7 +353,7 @@ def test_stun_ladder(either):
     assert result["diff"] == {"before": {"stun_servers": []}, "after": {"stun_servers": [STUN]}}
     result = run()
     assert facts(result) == (True, added)
-    assert result["starts"] == [READ, f"talk:stun:add -- {STUN}", READ]
+    assert result["starts"] == change(f"talk:stun:add -- {STUN}")
     assert either.stored("stun_servers") == [STUN]
     result = run()
     assert facts(result) == (False, [])
@@ -406,7 +417,8 @@ def test_what_occ_does_not_store_is_an_error(tmp_path):
             f"occ {nextcloud.root}/occ on this host reported success, but {key} of the app config spreed does not hold "
             "what was written;"
         )
-        assert len(result["starts"]) == 3
+        assert len(result["starts"]) == 10
+        assert result["starts"][-2:] == RELEASE
 
 
 @pytest.mark.parametrize(
@@ -547,7 +559,7 @@ def test_root_works_as_the_owner_of_config(tmp_path, refused):
     assert nextcloud.run("talk_signaling_server", url=URL, secret=FIRST)["changed"]
     result = nextcloud.run("talk_signaling_server", url=URL, secret=SECOND)
     assert facts(result) == (True, [f"replaced the secret for {URL}"])
-    assert result["starts"] == [READ, IMPORT, READ]
+    assert result["starts"] == change(IMPORT)
     owner = pwd.getpwnam("daemon").pw_uid
     assert (nextcloud.root / "data" / "nextcloud.db").stat().st_uid == owner
 
@@ -558,7 +570,7 @@ def test_the_engine_is_told_the_owner_of_config(tmp_path):
     nextcloud.run("talk_stun_server", servers=[STUN], user="www-data")
     users = (tmp_path / "starts.users").read_text().split()
     owner = (nextcloud.root / "config" / "config.php").stat().st_uid
-    assert users == [str(owner)] * 3 + ["www-data"]
+    assert users == [str(owner)] * 10 + ["www-data"]
 
 
 def test_info(nextcloud):
@@ -566,7 +578,7 @@ def test_info(nextcloud):
         return nextcloud.run("talk_info", url=URL, secret=FIRST, nextcloud_urls=["https://nc.example.org"], **options)
 
     result = run(check=True)
-    assert result["starts"] == ["config:list system --output=json", READ] or len(result["starts"]) == 3
+    assert result["starts"] == [READ_ALL]
     assert (result["changed"], result["problems"]) == (False, [])
     assert (result["registered"], result["secret_matches"]) == (False, False)
     assert (result["trusted"], result["cli_url_matches"]) == (True, True)
@@ -575,8 +587,13 @@ def test_info(nextcloud):
         "maintenance": False,
         "needs_upgrade": False,
         "overwrite_cli_url": "https://nc.example.org",
+        "overwritehost": "",
+        "overwriteprotocol": "",
+        "overwritewebroot": "",
         "trusted_domains": ["nc.example.org"],
+        "all_in_one": False,
     }
+    assert result["urls_found"] == ["https://nc.example.org"]
     assert (result["talk"]["installed"], result["talk"]["enabled"], result["talk"]["version"]) == (True, True, "22.0.0")
 
     nextcloud.run("talk_signaling_server", url=URL, secret=FIRST)
@@ -598,7 +615,8 @@ def test_info(nextcloud):
         "a Nextcloud in which Talk is disabled; enable it with 'occ app:enable spreed'.",
         "a Nextcloud whose overwrite.cli.url is http://localhost, but https://nc.example.org was expected, and the "
         "signaling server refuses what Talk sends from cron; set it with "
-        "'occ config:system:set overwrite.cli.url --value=https://nc.example.org'.",
+        "'occ config:system:set overwrite.cli.url --value=https://nc.example.org', or set mend (talk_mend in the "
+        "inventory) to true.",
         "a Nextcloud that does not answer at https://nc.example.org, as the name is no trusted domain; add it to "
         "trusted_domains with 'occ config:system:set trusted_domains 1 --value=nc.example.org'.",
     ]
@@ -611,3 +629,200 @@ def test_info_names_what_it_cannot_read(tmp_path):
         f"occ {nextcloud.root}/occ on this host belongs to a Nextcloud that is not installed; "
         "finish its installation first."
     )
+
+
+REGISTRATION = {
+    "url": URL,
+    "secret": FIRST,
+    "turn_servers": [TURN],
+    "turn_secret": SECOND,
+    "stun_servers": [STUN],
+    "former_urls": [FORMER_URL],
+    "former_servers": [FORMER],
+}
+ADDED = [
+    f"added the signaling server {URL}, with certificate check",
+    f"added the TURN server {TURN_LINE}",
+    f"added the STUN server {STUN}",
+]
+TURN_ENTRY = {"schemes": "turn", "server": STUN, "secret": SECOND, "protocols": "udp,tcp"}
+
+
+def test_registration_ladder(either):
+    def run(**options):
+        result = either.run("talk_registration", **{**REGISTRATION, **options})
+        assert SECOND not in json.dumps({**result, "starts": []})
+        return result
+
+    assert run(secret=None)["msg"] == "state is present but all of the following are missing: secret"
+    assert "The secret is empty" in run(turn_secret=None)["msg"]
+    result = run(check=True)
+    assert facts(result) == (True, ADDED)
+    assert result["starts"] == [READ]
+    result = run()
+    assert facts(result) == (True, ADDED)
+    assert result["starts"] == change(
+        f"talk:signaling:add --verify -- {URL} {FIRST}",
+        f"talk:turn:add --secret={SECOND} -- {TURN_LINE}",
+        f"talk:stun:add -- {STUN}",
+    )
+    assert result["diff"] == {
+        "before": {"signaling_servers": [], "secret": "(not set)", "turn_servers": [], "stun_servers": []},
+        "after": {
+            "signaling_servers": [{"server": URL, "verify": True}],
+            "secret": "(new secret)",
+            "turn_servers": [{**TURN_ENTRY, "secret": "(new secret)"}],
+            "stun_servers": [STUN],
+        },
+    }
+    assert either.stored("signaling_servers") == {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
+    assert either.stored("turn_servers") == [TURN_ENTRY]
+    assert either.stored("stun_servers") == [STUN]
+
+    result = run()
+    assert facts(result) == (False, [])
+    assert result["starts"] == [READ]
+    assert result["diff"]["before"] == result["diff"]["after"]
+
+    removed = [
+        f"removed the signaling server {URL}",
+        "replaced the secret by a random one",
+        f"removed the TURN server {TURN_LINE}",
+        f"removed the STUN server {STUN}",
+    ]
+    gone = {"state": "absent", "secret": None, "turn_secret": None}
+    assert facts(run(check=True, **gone)) == (True, removed)
+    assert facts(run(**gone)) == (True, removed)
+    assert facts(run(**gone)) == (False, [])
+    assert either.stored("signaling_servers")["servers"] == either.stored("turn_servers") == []
+
+
+def test_registration_replaces_what_is_former_and_keeps_what_is_not_ours(nextcloud):
+    nextcloud.occ("talk:signaling:add", "--", FORMER_URL, FIRST)
+    nextcloud.occ("talk:turn:add", f"--secret={FIRST}", "turn", FORMER, "udp,tcp")
+    nextcloud.occ("talk:turn:add", f"--secret={FIRST}", "turn", "turn.example.net:3478", "udp")
+    nextcloud.occ("talk:stun:add", FORMER)
+    assert facts(nextcloud.run("talk_registration", **REGISTRATION)) == (
+        True,
+        [
+            f"replaced the entry {FORMER_URL} by {URL}",
+            f"added the TURN server {TURN_LINE}",
+            f"removed the TURN server turn {FORMER} udp,tcp",
+            f"added the STUN server {STUN}",
+            f"removed the STUN server {FORMER}",
+        ],
+    )
+    assert [entry["server"] for entry in nextcloud.stored("turn_servers")] == ["turn.example.net:3478", STUN]
+    foreign = "removed the TURN server turn turn.example.net:3478 udp of somebody else"
+    only_signaling = {"turn_servers": [], "stun_servers": [], "former_servers": []}
+    result = nextcloud.run("talk_registration", **{**REGISTRATION, **only_signaling, "exclusive": True})
+    assert facts(result) == (False, [])
+    assert facts(nextcloud.run("talk_registration", **REGISTRATION, exclusive=True)) == (True, [foreign])
+
+
+def test_registration_mends_only_when_it_is_asked_to(nextcloud):
+    nextcloud.occ("config:app:set", "spreed", "signaling_mode", "--value=internal")
+    nextcloud.occ("config:system:set", "overwrite.cli.url", "--value=http://localhost")
+    assert "signaling_mode is internal" in nextcloud.run("talk_registration", **REGISTRATION)["msg"]
+    options = {**REGISTRATION, "mend": True, "nextcloud_urls": ["https://nc.example.org", "https://a.example.org"]}
+    mended = [
+        "deleted the signaling_mode internal, with which Talk ignores every signaling server",
+        "set overwrite.cli.url to https://nc.example.org (it was http://localhost)",
+    ]
+    assert facts(nextcloud.run("talk_registration", check=True, **options)) == (True, mended + ADDED)
+    result = nextcloud.run("talk_registration", **options)
+    assert facts(result) == (True, mended + ADDED)
+    assert result["starts"].count(READ_ALL) == 4
+    sides = [result["diff"][side] for side in ("before", "after")]
+    assert [(side["signaling_mode"], side["overwrite.cli.url"]) for side in sides] == [
+        ("internal", "http://localhost"),
+        ("", "https://nc.example.org"),
+    ]
+    info = nextcloud.run("talk_info", nextcloud_urls=options["nextcloud_urls"][:1])
+    assert (info["problems"], info["talk"]["signaling_mode"]) == ([], "")
+    result = nextcloud.run("talk_registration", **options)
+    assert facts(result) == (False, [])
+    assert result["starts"] == [READ_ALL]
+
+
+def test_what_is_mended_or_leaves_is_no_problem_for_info(nextcloud):
+    nextcloud.occ("config:app:set", "spreed", "signaling_mode", "--value=internal")
+    nextcloud.occ("config:system:set", "overwrite.cli.url", "--value=https://www.example.org")
+    nextcloud.occ("config:system:set", "trusted_domains", "1", "--value=www.example.org")
+    urls = {"nextcloud_urls": ["https://nc.example.org"]}
+    assert len(nextcloud.run("talk_info", **urls)["problems"]) == 2
+    assert len(nextcloud.run("talk_info", **urls, accept_found=True)["problems"]) == 1
+    assert nextcloud.run("talk_info", **urls, mend=True)["problems"] == []
+    assert nextcloud.run("talk_info", **urls, state="absent")["problems"] == []
+
+
+def test_info_in_maintenance_and_of_all_in_one(nextcloud):
+    nextcloud.occ("talk:signaling:add", "--verify", "--", "https://nc.example.org/standalone-signaling/", FIRST)
+    nextcloud.occ("config:system:set", "one-click-instance", "--type=boolean", "--value=true")
+    nextcloud.occ("config:system:set", "overwritehost", "--value=NC.example.org")
+    nextcloud.occ("config:system:set", "overwritewebroot", "--value=/cloud")
+    nextcloud.occ("maintenance:mode", "--on")
+    result = nextcloud.run("talk_info", url=URL, secret=FIRST)
+    assert result["nextcloud"]["all_in_one"] is result["nextcloud"]["maintenance"] is result["secret_matches"] is True
+    assert (result["nextcloud"]["overwritehost"], result["nextcloud"]["overwritewebroot"]) == (
+        "NC.example.org",
+        "/cloud",
+    )
+    assert result["urls_found"] == ["https://nc.example.org", "https://nc.example.org/cloud"]
+    assert len(result["problems"]) == 2
+    assert result["problems"][1] == (
+        f"occ {nextcloud.root}/occ on this host belongs to a Nextcloud All-in-One whose own Talk container is on and "
+        "registered again at every start; set NEXTCLOUD_KEEP_DISABLED_APPS to true for its master container (otherwise "
+        "the app Talk goes too), switch Talk off in its interface (Containers, Optional), then remove what it has "
+        "registered with 'occ talk:signaling:delete https://nc.example.org/standalone-signaling/', and run this again."
+    )
+    assert nextcloud.run("talk_info", state="absent")["problems"] == result["problems"][:1]
+
+
+def test_info_keeps_nothing_of_other_apps_and_no_secret_of_config_php(nextcloud):
+    nextcloud.occ("config:app:set", "mail", "password", f"--value={SECOND}")
+    nextcloud.occ("config:system:set", "dbpassword", f"--value={FIRST}")
+    result = nextcloud.run("talk_info", secret=FIRST)
+    assert "mail" not in json.dumps(result["talk"]) + json.dumps(result["nextcloud"])
+
+
+def start_all(nextcloud, runs):
+    """Start the module once for each (module, options) of `runs` at the same time; return the results."""
+    processes = []
+    for module, options in runs:
+        text = standard_input({**nextcloud.options, **options})
+        process = subprocess.Popen(
+            [sys.executable, "-m", MODULES + module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        process.stdin.write(text)
+        process.stdin.close()
+        processes.append(process)
+    return [json.loads(process.stdout.read()) for process in processes]
+
+
+def test_twenty_registrations_at_a_time_make_one_and_tell_the_truth(nextcloud):
+    nextcloud.set(occ_delay=0.2)
+    results = start_all(nextcloud, [("talk_registration", REGISTRATION)] * 20)
+    told = sorted((facts(result) for result in results), reverse=True)
+    assert told == [(True, ADDED)] + [(False, [])] * 19
+    assert nextcloud.stored("signaling_servers") == {"servers": [{"server": URL, "verify": True}], "secret": FIRST}
+    assert nextcloud.stored("turn_servers") == [TURN_ENTRY]
+    assert nextcloud.stored("stun_servers") == [STUN]
+
+
+def test_writers_of_several_machines_lose_nothing(tmp_path):
+    """Each has a name of its own for the container, and therefore a lock of its own."""
+    nextcloud = Nextcloud(tmp_path, "container", "--talk", "22.0.0")
+    nextcloud.set(occ_delay=0.2)
+    names = [f"turn{number}.example.org:3478" for number in range(6)]
+    runs = [
+        ("talk_turn_server", {"container": f"app{name[4]}", "servers": [{"server": name}], "secret": FIRST})
+        for name in names
+    ]
+    for name, result in zip(names, start_all(nextcloud, runs)):
+        assert facts(result) == (True, [f"added the TURN server turn {name} udp,tcp"])
+    assert sorted(entry["server"] for entry in nextcloud.stored("turn_servers")) == names

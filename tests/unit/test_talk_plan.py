@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager, nullcontext
 
 import pytest
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _talk
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import Result
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _talk, _talk_report
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import Result, StdinRefused
 
 URL = "https://talk.example.org"
 OTHER = "https://hpb.example.net"
@@ -43,10 +44,14 @@ class Talk:
     def __init__(self, typed=False, deaf=False, **values):
         self.values = values
         self.typed, self.deaf = typed, deaf
-        self.commands = []
+        self.commands, self.reads = [], 0
+
+    def alone(self):
+        return nullcontext()
 
     def json(self, arguments, bare=False):
         assert arguments == ["config:list", "spreed", "--private"]
+        self.reads += 1
         encode = (lambda value: value) if self.typed else json.dumps
         lists = {key: value if key == "signaling_servers" else encode(value) for key, value in self.values.items()}
         return document(**lists)
@@ -58,7 +63,7 @@ class Talk:
         return Result(0, "", "")
 
     def do_config_import(self, arguments, stdin):
-        assert arguments == ["/dev/stdin"]
+        assert arguments == ["php://stdin"]
         for key, value in json.loads(stdin)["apps"]["spreed"].items():
             assert isinstance(value, str)
             if key == "signaling_servers":
@@ -96,6 +101,10 @@ class Talk:
     def do_talk_stun_delete(self, arguments, _stdin):
         entries = self.values["stun_servers"]
         entries[:] = [one for one in entries if one != arguments[1]] or [_talk.DEFAULT_STUN]
+
+
+def sync(talk, *planners, check):
+    return _talk.sync(talk, planners, check, hold=lambda _occ: nullcontext(lambda: None))
 
 
 # Comparing
@@ -241,7 +250,7 @@ def test_a_damaged_value_is_named_and_not_shown(values, message):
     class Damaged:
         where = "occ"
 
-        def json(self, _arguments, bare):
+        def json(self, _arguments):
             return document(**values)
 
     with pytest.raises(_talk.BadStored) as caught:
@@ -465,9 +474,9 @@ def test_signaling_is_right_after_one_round_and_a_second_does_nothing(stored, gi
     def planner(state):
         return _talk.plan_signaling(state, URL, secret, leftover=LEFTOVER, **given)
 
-    first = _talk.sync(talk, planner, check=False)
+    first = sync(talk, planner, check=False)
     assert len(talk.commands) == (1 if first["changed"] else 0)
-    assert _talk.sync(talk, planner, check=False)["changed"] is False
+    assert sync(talk, planner, check=False)["changed"] is False
 
 
 @pytest.mark.parametrize(
@@ -516,7 +525,8 @@ def test_internal_mode_is_named():
         _talk.require_external(_talk.parse(document(signaling_mode="internal")), "occ")
     assert str(caught.value) == (
         "occ belongs to a Nextcloud whose signaling_mode is internal, so that Talk ignores every signaling server; "
-        "delete the setting with 'occ config:app:delete spreed signaling_mode' and run this again."
+        "delete the setting with 'occ config:app:delete spreed signaling_mode' and run this again, or set mend "
+        "(talk_mend in the inventory) to true."
     )
     _talk.require_external(_talk.parse(document(signaling_mode="external")), "occ")
 
@@ -678,9 +688,9 @@ CASES += [("stun_servers", stun_planner, *case) for case in STUN_CASES]
 def test_lists_are_made_right(key, planner, stored, given, actions, after, typed):
     talk = Talk(typed=typed, **({} if stored is None else {key: list(stored)}))
     plan = planner(**given)
-    checked = _talk.sync(talk, plan, check=True)
+    checked = sync(talk, plan, check=True)
     assert talk.commands == []
-    result = _talk.sync(talk, plan, check=False)
+    result = sync(talk, plan, check=False)
     assert result["actions"] == checked["actions"] == actions
     assert result["changed"] is checked["changed"] is bool(actions)
     if typed and key == "stun_servers" and stored is None and after:
@@ -688,7 +698,7 @@ def test_lists_are_made_right(key, planner, stored, given, actions, after, typed
     order = repr
     assert sorted(talk.values.get(key, []), key=order) == sorted(after or [], key=order)
     assert not any(secret in json.dumps(result) for secret in (NEW, OLD, THEIRS))
-    again = _talk.sync(talk, plan, check=False)
+    again = sync(talk, plan, check=False)
     assert (again["changed"], again["actions"]) == (False, [])
     assert again["diff"]["before"] == again["diff"]["after"]
     if key == "stun_servers":
@@ -697,15 +707,15 @@ def test_lists_are_made_right(key, planner, stored, given, actions, after, typed
 
 def test_the_default_stun_server_that_talk_25_adds_goes_when_ours_is_exclusive():
     talk = Talk(typed=True)
-    result = _talk.sync(talk, stun_planner(exclusive=True), check=False)
+    result = sync(talk, stun_planner(exclusive=True), check=False)
     assert talk.values == {"stun_servers": [STUN]}
     assert result["diff"] == {"before": {"stun_servers": []}, "after": {"stun_servers": [STUN]}}
 
 
 def test_a_first_registration_uses_talks_own_commands():
     talk = Talk()
-    _talk.sync(talk, turn_planner(), check=False)
-    _talk.sync(talk, stun_planner(), check=False)
+    sync(talk, turn_planner(), check=False)
+    sync(talk, stun_planner(), check=False)
     assert talk.commands == [
         ["talk:turn:add", f"--secret={NEW}", "--", "turn", "turn.example.org:3478", "udp,tcp"],
         ["talk:turn:add", f"--secret={NEW}", "--", "turns", "turn.example.org:5349", "tcp"],
@@ -716,7 +726,7 @@ def test_a_first_registration_uses_talks_own_commands():
 @pytest.mark.parametrize(
     ("typed", "commands"),
     [
-        (False, [["config:import", "/dev/stdin"]]),
+        (False, [["config:import", "php://stdin"]]),
         (
             True,
             [
@@ -728,15 +738,15 @@ def test_a_first_registration_uses_talks_own_commands():
 )
 def test_a_new_turn_secret_is_one_step_and_out_of_the_process_list_where_possible(typed, commands):
     talk = Talk(typed=typed, turn_servers=[mine(TURN, OLD)])
-    _talk.sync(talk, lambda state: _talk.plan_turn(state, [TURN], NEW, False, True), check=False)
+    sync(talk, lambda state: _talk.plan_turn(state, [TURN], NEW, False, True), check=False)
     assert talk.commands == commands
 
 
 def test_a_former_server_goes_after_the_right_one_is_there():
     talk = Talk(typed=True, turn_servers=[mine(FORMER_TURN)], stun_servers=[FORMER_STUN])
     planner = turn_planner(former=[FORMER_STUN])
-    _talk.sync(talk, planner, check=False)
-    _talk.sync(talk, stun_planner(former=[FORMER_STUN]), check=False)
+    sync(talk, planner, check=False)
+    sync(talk, stun_planner(former=[FORMER_STUN]), check=False)
     assert [" ".join(command[:2]) for command in talk.commands if command[0].startswith("talk:turn")] == [
         f"talk:turn:add --secret={NEW}",
         f"talk:turn:add --secret={NEW}",
@@ -776,7 +786,7 @@ def test_what_was_not_stored_is_an_error(deaf_to):
     }
     talk = Talk(deaf=True)
     with pytest.raises(_talk.NotStored) as caught:
-        _talk.sync(talk, planners[deaf_to], check=False)
+        sync(talk, planners[deaf_to], check=False)
     assert f"occ reported success, but {deaf_to} of the app config spreed does not hold what was written" in str(
         caught.value
     )
@@ -790,13 +800,146 @@ def test_a_value_that_somebody_else_keeps_changing_is_given_up():
 
     talk = Fickle()
     with pytest.raises(_talk.NotStored, match="something else changes it at the same time"):
-        _talk.sync(talk, stun_planner(), check=False)
+        sync(talk, stun_planner(), check=False)
     assert len(talk.commands) == _talk.ROUNDS
+
+
+def signaling_planner(secret=NEW, **given):
+    options = {"url": URL, "verify": True, "former": [], "exclusive": False, "present": True, **given}
+    return _talk.signaling_planner("occ", secret=secret, **options)
+
+
+def test_everything_is_made_right_with_one_reading_of_each_round():
+    talk = Talk(stun_servers=[STUN])
+    result = sync(talk, signaling_planner(), turn_planner(), stun_planner(), check=False)
+    assert result["actions"] == [
+        f"added the signaling server {URL}, with certificate check",
+        f"added the TURN server {TURN_LINE}",
+        f"added the TURN server {TURNS_LINE}",
+    ]
+    assert set(result["diff"]["before"]) == set(result["diff"]["after"])
+    assert set(result["diff"]["after"]) == {"signaling_servers", "secret", "turn_servers", "stun_servers"}
+    # Before, as the only one of this host, as the only one of all, and what was written.
+    assert talk.reads == 4
+    assert sync(talk, signaling_planner(), turn_planner(), stun_planner(), check=False)["changed"] is False
+    assert talk.reads == 5
+
+
+def test_what_another_writer_did_meanwhile_is_kept_and_not_reported():
+    class Late(Talk):
+        @contextmanager
+        def alone(self):
+            self.values["signaling_servers"] = signaling((OTHER, True), (URL, True))
+            yield
+
+    talk = Late()
+    result = sync(talk, signaling_planner(), check=False)
+    assert (result["changed"], result["actions"], talk.commands) == (False, [], [])
+    assert result["diff"]["before"] == result["diff"]["after"]
+    talk = Late(turn_servers=[FOREIGN])
+    assert sync(talk, signaling_planner(), turn_planner(), check=False)["actions"] == [
+        f"added the TURN server {TURN_LINE}",
+        f"added the TURN server {TURNS_LINE}",
+    ]
+
+
+def test_a_lost_lease_stops_before_the_change():
+    def lost():
+        raise RuntimeError("lost")
+
+    talk = Talk()
+    with pytest.raises(RuntimeError):
+        _talk.sync(talk, [signaling_planner()], False, hold=lambda _occ: nullcontext(lost))
+    assert talk.commands == []
+
+
+class WithoutStdin(Talk):
+    def do_config_import(self, arguments, stdin):
+        raise StdinRefused("occ cannot read it")
+
+    def do_config_app_set(self, arguments, _stdin):
+        app, key, value = arguments
+        assert app == "spreed"
+        text = value.partition("=")[2]
+        self.values[key] = text if key == "signaling_servers" else json.loads(text)
+
+
+@pytest.mark.parametrize("key", ["signaling_servers", "turn_servers", "stun_servers"])
+def test_without_standard_input_a_value_is_still_replaced_in_one_step(key):
+    cases = {
+        "signaling_servers": (signaling((URL, False), secret=OLD), signaling_planner()),
+        "turn_servers": ([mine(TURN, OLD), mine(TURNS)], turn_planner()),
+        "stun_servers": ([FORMER_STUN], stun_planner(former=[FORMER_STUN])),
+    }
+    stored, planner = cases[key]
+    talk = WithoutStdin(**{key: stored})
+    assert sync(talk, planner, check=False)["changed"]
+    assert [command[:3] for command in talk.commands] == [
+        ["config:import", "php://stdin"],
+        ["config:app:set", "spreed", key],
+    ]
+    assert sync(talk, planner, check=False)["changed"] is False
+
+
+def test_without_standard_input_what_was_not_stored_is_an_error():
+    class Deaf(WithoutStdin):
+        def do_config_app_set(self, arguments, _stdin):
+            pass
+
+    with pytest.raises(_talk.NotStored):
+        sync(Deaf(signaling_servers=signaling((URL, False))), signaling_planner(), check=False)
+
+
+MENDED = [
+    ("internal", "internal", ["deleted the signaling_mode internal, with which Talk ignores every signaling server"]),
+    ("external", "external", []),
+    ("not set", "", []),
+]
+
+
+@pytest.mark.parametrize(("mode", "actions"), [case[1:] for case in MENDED], ids=[case[0] for case in MENDED])
+def test_an_internal_mode_is_mended(mode, actions):
+    plan = _talk.plan_mode(_talk.parse(document(signaling_mode=mode)))
+    assert list(plan.actions) == actions
+    assert plan.commands == ((("config:app:delete", "spreed", "signaling_mode"),) if actions else ())
+    assert (plan.before, plan.after) == ({"signaling_mode": mode}, {"signaling_mode": "" if actions else mode})
+
+
+@pytest.mark.parametrize(
+    ("found", "urls", "action"),
+    [
+        ("http://localhost", ["https://nc.example.org"], "https://nc.example.org (it was http://localhost)"),
+        (None, ["https://nc.example.org", "https://a.example.org"], "https://nc.example.org (it was not set)"),
+        ("https://A.example.org:443/", ["https://nc.example.org", "https://a.example.org"], None),
+        ("http://localhost", [], None),
+    ],
+)
+def test_the_url_for_cron_is_mended(found, urls, action):
+    system = {} if found is None else {"overwrite.cli.url": found}
+    plan = _talk.plan_cli_url(_talk.parse({**document(), "system": system}), urls)
+    assert list(plan.actions) == ([f"set overwrite.cli.url to {action}"] if action else [])
+    command = ("config:system:set", "overwrite.cli.url", "--value=https://nc.example.org")
+    assert plan.commands == ((command,) if action else ())
+    assert plan.after == {"overwrite.cli.url": urls[0] if action else found or ""}
+
+
+def test_what_cannot_be_mended_is_an_error_of_config_php():
+    class Fixed(Talk):
+        def json(self, arguments, bare=False):
+            return {**super().json(arguments, bare), "system": {"overwrite.cli.url": "http://localhost"}}
+
+        def do_config_system_set(self, arguments, _stdin):
+            pass
+
+    with pytest.raises(_talk.NotStored, match=r"but overwrite.cli.url of config.php does not hold what was written"):
+        sync(Fixed(), lambda state: _talk.plan_cli_url(state, ["https://nc.example.org"]), check=False)
 
 
 # Reporting
 
-SERVER = _talk.Server("31.0.6.2", False, False, "https://nc.example.org/", ("nc.example.org", "*.example.net"))
+SERVER = _talk_report.Server(
+    "31.0.6.2", False, False, "https://nc.example.org/", ("nc.example.org", "*.example.net"), 2
+)
 
 
 @pytest.mark.parametrize(
@@ -811,12 +954,12 @@ SERVER = _talk.Server("31.0.6.2", False, False, "https://nc.example.org/", ("nc.
     ],
 )
 def test_trusted_domains(url, trusted):
-    assert _talk.is_trusted(url, SERVER.trusted) is trusted
+    assert _talk_report.is_trusted(url, SERVER) is trusted
 
 
 def test_the_report_holds_no_secret():
     state = _talk.parse(document(signaling_servers=signaling((URL, True)), turn_servers=[FOREIGN], stun_servers=[STUN]))
-    facts = _talk.report(SERVER, state, "wss://talk.example.org/", NEW, ["https://nc.example.org"])
+    facts = _talk_report.report(SERVER, state, "wss://talk.example.org/", NEW, ["https://nc.example.org"])
     assert facts["registered"] is facts["secret_matches"] is facts["trusted"] is facts["cli_url_matches"] is True
     assert facts["talk"] == {
         "installed": True,
@@ -829,17 +972,144 @@ def test_the_report_holds_no_secret():
     }
     assert NEW not in json.dumps(facts)
     assert THEIRS not in json.dumps(facts)
-    assert _talk.problems(SERVER, state, ["https://nc.example.org"], "occ") == []
+    assert _talk_report.problems(SERVER, state, ["https://nc.example.org"], "occ") == []
 
 
 def test_what_was_not_asked_is_not_answered():
-    assert set(_talk.report(SERVER, _talk.parse(document()), None, None, [])) == {"nextcloud", "talk"}
+    assert set(_talk_report.report(SERVER, _talk.parse(document()), None, None, [])) == {
+        "nextcloud",
+        "talk",
+        "urls_found",
+    }
+
+
+def server(cli_url="", trusted=(), **values):
+    return _talk_report.Server("31.0.6.2", False, False, cli_url, tuple(trusted), len(trusted), **values)
+
+
+FOUND = [
+    ("nothing", server(), []),
+    ("the url for cron", server("https://NC.example.org:443/", ["nc.example.org"]), ["https://nc.example.org"]),
+    ("nor what is no url", server("https://[2001:db8::1", ["a.example.org"]), ["https://a.example.org"]),
+    ("nor a name that is not trusted", server("https://nc.example.org", ["a.example.org"]), ["https://a.example.org"]),
+    ("not with http", server("http://nc.example.org", ["nc.example.org"]), ["https://nc.example.org"]),
+    (
+        "each name once",
+        server("https://nc.example.org", ["nc.example.org", "www.example.org:8443", "NC.example.org"]),
+        ["https://nc.example.org", "https://www.example.org:8443"],
+    ),
+    (
+        "no names for the inside",
+        server(trusted=["*.example.org", "192.0.2.1", "192.0.2.1:8080", "[2001:db8::1]", "2001:db8::1", "localhost"]),
+        [],
+    ),
+    ("nor these", server("https://localhost", ["app", "app:443", "a.localhost", "localhost.localdomain", "a b.c"]), []),
+    (
+        "the path of the url for cron",
+        server("http://localhost/cloud/", ["nc.example.org"]),
+        ["https://nc.example.org/cloud"],
+    ),
+    (
+        "the path that is said",
+        server("https://nc.example.org/cloud", ["nc.example.org"], webroot="/"),
+        ["https://nc.example.org/cloud", "https://nc.example.org"],
+    ),
+    (
+        "the name that is said",
+        server("", ["a.example.org"], host="nc.example.org:8443", webroot="/cloud"),
+        ["https://nc.example.org:8443/cloud", "https://a.example.org/cloud"],
+    ),
+    (
+        "never https",
+        server("https://a.example.org", ["b.example.org", "a.example.org"], protocol="http"),
+        ["https://a.example.org"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "urls"), [case[1:] for case in FOUND], ids=[case[0] for case in FOUND])
+def test_the_urls_of_a_nextcloud_are_found(found, urls):
+    assert _talk_report.urls_found(found) == urls
+
+
+def test_with_an_overwritehost_every_name_is_trusted():
+    assert _talk_report.is_trusted("https://nc.example.org", server()) is False
+    assert _talk_report.is_trusted("https://nc.example.org", server(host="other.example.org")) is True
+
+
+@pytest.mark.parametrize(
+    ("stored", "trusted", "free"),
+    [
+        (["a.example.org"], ("a.example.org",), 1),
+        ({"0": "a.example.org", "4": "b.example.org"}, ("a.example.org", "b.example.org"), 5),
+        (None, (), 0),
+    ],
+)
+def test_trusted_domains_are_read_with_their_gaps(stored, trusted, free):
+    found = _talk_report.parse_server({"trusted_domains": stored}, False)
+    assert (found.trusted, found.next_trusted) == (trusted, free)
+
+
+AIO = "https://cloud.example.org/standalone-signaling/"
+AIO_DELETE = f"talk:signaling:delete {AIO}"
+AIO_TURN = {"schemes": "turn", "server": "cloud.example.org:3478", "secret": THEIRS, "protocols": "udp,tcp"}
+AIO_SERVERS = {
+    "by trusted domain": server(trusted=["localhost", "Cloud.example.org:443"], all_in_one=True),
+    "by overwritehost": server(host="cloud.example.org", all_in_one=True),
+    "by its url": server("https://cloud.example.org", all_in_one=True),
+}
+
+
+@pytest.mark.parametrize("found", AIO_SERVERS.values(), ids=AIO_SERVERS)
+@pytest.mark.parametrize(
+    ("entry", "turn", "commands"),
+    [
+        (AIO, [], [AIO_DELETE]),
+        (AIO, [AIO_TURN, FOREIGN], [AIO_DELETE, "talk:turn:delete turn cloud.example.org:3478 udp,tcp"]),
+        ("wss://CLOUD.example.org:443/standalone-signaling", [], None),
+        ("https://cloud.example.org", [AIO_TURN], []),
+        ("https://hpb.example.net/standalone-signaling/", [], []),
+        ("https://[2001:db8::1", [], []),
+    ],
+)
+def test_the_own_talk_of_all_in_one_is_recognised(found, entry, turn, commands):
+    state = _talk.parse(document(signaling_servers=signaling((entry, True)), turn_servers=turn))
+    if commands is None:
+        commands = [f"talk:signaling:delete {entry}"]
+    assert _talk_report.all_in_one_commands(found, state) == commands
+    problems = _talk_report.problems(found, state, [], "occ")
+    assert len(problems) == bool(commands)
+    for command in commands:
+        assert f"'occ {command}'" in problems[0]
+    assert _talk_report.problems(found, state, [], "occ", present=False) == []
+
+
+def test_a_nextcloud_that_is_not_all_in_one_may_have_such_a_server():
+    state = _talk.parse(document(signaling_servers=signaling((AIO, True))))
+    assert _talk_report.problems(server("https://cloud.example.org"), state, [], "occ") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "all_in_one"), [(True, True), ("true", True), (False, False), ("", False), (None, False)]
+)
+def test_all_in_one_is_read(value, all_in_one):
+    assert _talk_report.parse_server({"one-click-instance": value}, False).all_in_one is all_in_one
+
+
+def test_what_is_mended_or_leaves_is_no_problem():
+    state = _talk.parse(document(signaling_mode="internal"))
+    found, urls = server("https://b.example.org", ["a.example.org"]), ["https://a.example.org"]
+    assert len(_talk_report.problems(found, state, urls, "occ")) == 2
+    assert _talk_report.problems(found, state, urls, "occ", mend=True) == []
+    assert len(_talk_report.problems(found, state, urls, "occ", further=["https://b.example.org"])) == 1
+    gone = _talk.parse({"apps": {"spreed": {}}})
+    assert _talk_report.problems(found, gone, urls, "occ", present=False) == []
 
 
 def test_every_problem_is_named():
-    server = _talk.Server("31.0.6.2", True, True, "", ("other.example.org",))
+    found_server = _talk_report.Server("31.0.6.2", True, True, "", ("other.example.org",), 1)
     state = _talk.parse({"apps": {"spreed": {"signaling_mode": "internal"}}})
-    found = _talk.problems(server, state, ["https://nc.example.org:8443"], "occ")
+    found = _talk_report.problems(found_server, state, ["https://nc.example.org:8443"], "occ")
     for part, text in zip(
         [
             "occ says that Nextcloud is in maintenance mode",

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from conftest import PROJECT
 
 OCC = {
     "nc": ("web", "php /var/www/nc/occ"),
     "dev_nc": ("web", "docker exec -u www-data dev-app-1 php /var/www/html/occ"),
-    "test_nc": ("other", "php /var/www/nextcloud/occ"),
+    "test_nc": ("other", "podman exec -u www-data test-app-1 php /var/www/html/occ"),
 }
 
 
@@ -54,6 +55,15 @@ def test_every_instance_has_secrets_of_its_own(secrets):
     values = [entry[kind] for entry in secrets["instances"].values() for kind in ("backend", "turn")]
     assert len(values) == len(set(values)) == 2 * len(secrets["instances"])
     assert all(len(value) == 64 for value in values)
+
+
+def test_the_handover_page_has_what_an_admin_enters_who_is_never_contacted(secrets):
+    page = PROJECT / ".cache/test/handover/client.md"
+    assert [path.name for path in page.parent.glob("*.md")] == ["client.md"]
+    assert page.stat().st_mode & 0o777 == 0o600
+    own, text = secrets["instances"]["client"], page.read_text()
+    assert f"occ talk:signaling:add https://talk.example.org {own['backend']}\n" in text
+    assert f"occ talk:turn:add turn turn.example.org:3478 udp,tcp --secret={own['turn']}\n" in text
 
 
 def test_instances_that_are_never_contacted_are_served_all_the_same(hpb, secrets):

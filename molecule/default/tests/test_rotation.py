@@ -17,7 +17,7 @@ import urllib.request
 
 import pytest
 from aioice import stun
-from conftest import ADDRESS, INVENTORY, PROJECT, play, read_secrets, recap, secret_values, started
+from conftest import ADDRESS, INVENTORY, PROJECT, SERVICES, play, read_secrets, recap, secret_values, started
 from test_turn import permission
 
 sys.path.insert(0, str(PROJECT / "molecule/shared"))
@@ -123,3 +123,48 @@ def test_an_unknown_name_is_refused_before_anything_changes(hpb):
     assert "nowhere" in done.stdout
     assert all(counts["changed"] == 0 for counts in recap(done.stdout).values())
     assert read_secrets(hpb) == before
+
+
+def test_a_dry_run_of_a_rotation_changes_nothing_and_says_what_it_costs(hpb):
+    before = read_secrets(hpb)
+    done = play("-e", "rotate=nc", "--check", "--diff", playbook="playbooks/rotate.yml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "no container restarts" in done.stdout
+    assert read_secrets(hpb) == before
+    for value in secret_values(before):
+        assert value not in done.stdout
+
+
+def test_an_interrupted_rotation_is_settled_by_site_and_completed_when_run_again(hpb, web):
+    old, before = read_secrets(hpb)["instances"]["nc"], started(hpb)
+    # The Nextcloud has the next secrets, and the signaling server does not know them yet.
+    killed_at("rotation_promote | Put the next secrets in place", "-e", "rotate=nc")
+    entry = read_secrets(hpb)["instances"]["nc"]
+    prepared = entry.pop("next")
+    assert entry == old
+    assert stored(web) == prepared["backend"]
+
+    settled = play()
+    assert settled.returncode == 0, settled.stdout[-4000:]
+    assert "nc: a rotation of its secrets was interrupted" in settled.stdout
+    assert stored(web) == old["backend"]
+    assert read_secrets(hpb)["instances"]["nc"]["next"] == prepared
+
+    done = play("-e", "rotate=nc", playbook="playbooks/rotate.yml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert read_secrets(hpb)["instances"]["nc"] == {"url": "https://nc.example.org", **prepared}
+    assert stored(web) == prepared["backend"]
+    assert started(hpb) == before
+    again = play()
+    assert again.returncode == 0, again.stdout[-4000:]
+    assert all(counts["changed"] == 0 for counts in recap(again.stdout).values()), again.stdout[-4000:]
+
+
+def test_the_internal_secret_restarts_the_signaling_server_only(hpb):
+    old, before = read_secrets(hpb), started(hpb)
+    done = play("-e", "rotate=internal", playbook="playbooks/rotate.yml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "internal: the signaling server restarts" in done.stdout
+    new = read_secrets(hpb)
+    assert {key for key in old if old[key] != new[key]} == {"internal"}
+    assert [name for name, then, now in zip(SERVICES, before, started(hpb)) if then != now] == ["signalling"]

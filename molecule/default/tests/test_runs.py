@@ -25,6 +25,7 @@ def inventory(tmp_path):
     def make(edit):
         data = yaml.safe_load(INVENTORY.read_text())
         data["hpb"]["vars"]["bed"] = json.loads((PROJECT / ".cache/test/testbed.json").read_text())
+        data["hpb"]["vars"]["handover_dir"] = str(PROJECT / ".cache/test/handover")
         edit(data)
         path = tmp_path / "inventory.yml"
         path.write_text(yaml.safe_dump(data))

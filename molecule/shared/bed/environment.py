@@ -18,7 +18,7 @@ import docker
 from bed import pki, registry
 from bed.common import SETTINGS, BedError, Environment, engine, lock, say
 from bed.hosts import Host, create_network
-from bed.images import STAND_IN_IMAGE, Images
+from bed.images import STAND_IN_IMAGE, Images, stand_in
 
 JANUS = "nextcloud-talk-hpb/janus"
 
@@ -38,8 +38,8 @@ def up(environment: Environment) -> dict:
             name: Host(client, environment, name, found[settings.get("image", "host")])
             for name, settings in SETTINGS["hosts"].items()
         }
-        tag = _tag(found[STAND_IN_IMAGE])
-        list(pool.map(lambda host: host.up(tag), hosts.values()))
+        tags = {domain: _tag(reference) for domain, reference in _stand_ins(found).items()}
+        list(pool.map(lambda host: host.up(tags), hosts.values()))
         list(pool.map(lambda instance: _answers(environment, instance), environment.instances().values()))
         list(pool.map(lambda host: _resolves(environment, host), hosts.values()))
         for push in pushes:
@@ -63,12 +63,19 @@ def _tag(reference: str) -> str:
     return reference.rpartition(":")[2]
 
 
+def _stand_ins(found: dict[str, str]) -> dict[str, str]:
+    """Return the images of the Nextclouds that run in a container, by their domain."""
+    domains = [one["domain"] for one in SETTINGS["instances"].values() if "container" in one]
+    return {domain: found[stand_in(domain)] for domain in domains}
+
+
 def _fill(
     client: docker.DockerClient, images: Images, found: dict[str, str], pool: ThreadPoolExecutor
 ) -> tuple[registry.Registry, list[Future]]:
     """Start the mirror and push into it: the stand-in at once, since the hosts need it, the rest on the side."""
     mirror = registry.Registry(client, found["registry"])
-    mirror.push(found[STAND_IN_IMAGE], f"library/{STAND_IN_IMAGE}", _tag(found[STAND_IN_IMAGE]))
+    for reference in _stand_ins(found).values():
+        mirror.push(reference, f"library/{STAND_IN_IMAGE}", _tag(reference))
     wanted = [(found["base"], "library/debian", "trixie-slim"), *images.published.values()]
     return mirror, [pool.submit(mirror.push, *one) for one in wanted]
 

@@ -51,7 +51,7 @@ class Host:
             )
         return text
 
-    def up(self, stand_in_tag: str) -> None:
+    def up(self, stand_in_tags: dict[str, str]) -> None:
         """Bring the host into the described state and wait until it is ready. One that differs is made anew."""
         files = self._files()
         wanted = digest(
@@ -74,7 +74,7 @@ class Host:
             container.start()
         self._wait_for_system()
         if self.environment.instances(self.name):
-            for command in nextcloud.commands(self.environment, self.name, stand_in_tag):
+            for command in nextcloud.commands(self.environment, self.name, stand_in_tags):
                 self.run(*command)
 
     def _files(self) -> dict[str, tuple[str, int]]:
@@ -90,11 +90,9 @@ class Host:
     def _create(self, wanted: str, files: dict[str, tuple[str, int]]) -> None:
         api = self.client.api
         information = self.client.info()
-        volume = f"{self.container_name}-docker"
-        for old in self.client.volumes.list(filters={"name": f"^{volume}$"}):
-            old.remove()
-        self.client.volumes.create(volume, labels=self.environment.labels)
-        binds = [f"{volume}:/var/lib/docker"]
+        binds = [f"{self._volume('docker')}:/var/lib/docker"]
+        if nextcloud.has_podman(self.environment, self.name):
+            binds.append(f"{self._volume('podman')}:/var/lib/containers")
         legacy = information.get("CgroupVersion", "1") == "1"
         if legacy:
             binds.append("/sys/fs/cgroup:/sys/fs/cgroup:rw")
@@ -126,6 +124,14 @@ class Host:
             networking_config=api.create_networking_config({self.environment.prefix: endpoint}),
         )
         api.put_archive(made["Id"], "/", _tar(files))
+
+    def _volume(self, kind: str) -> str:
+        """Return the name of a new, empty volume: an engine's layers cannot lie upon those of another one."""
+        name = f"{self.container_name}-{kind}"
+        for old in self.client.volumes.list(filters={"name": f"^{name}$"}):
+            old.remove()
+        self.client.volumes.create(name, labels=self.environment.labels)
+        return name
 
     def _wait_for_system(self) -> None:
         state = ""

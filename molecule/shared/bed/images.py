@@ -62,6 +62,11 @@ def pin(name: str) -> str:
     return str(yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[variable])
 
 
+def stand_in(domain: str) -> str:
+    """Return the key of the image that is the Nextcloud of that domain."""
+    return f"{STAND_IN_IMAGE} {domain}"
+
+
 def short_name(name: str) -> str:
     """Return a program's repository as one gives it to docker pull."""
     return SETTINGS["programs"][name]["repository"].removeprefix("library/")
@@ -227,7 +232,12 @@ class Images:
     def _own(self, base: str) -> dict[str, str]:
         """Make the test hosts' images and the stand-in's."""
         python = self.build("python", {"BASE": base})
-        domain = next(one["domain"] for one in SETTINGS["instances"].values() if "container" in one)
-        stand_in = self.build(STAND_IN_IMAGE, {"BASE": python, "DOMAIN": domain}, context=STAND_IN)
+        stand_ins = {
+            stand_in(one["domain"]): self.build(
+                STAND_IN_IMAGE, {"BASE": python, "DOMAIN": one["domain"]}, context=STAND_IN
+            )
+            for one in SETTINGS["instances"].values()
+            if "container" in one
+        }
         host = self.build("host", {"PYTHON": python})
-        return {"host": host, "web": self.build("web", {"HOST": host}), STAND_IN_IMAGE: stand_in}
+        return {"host": host, "web": self.build("web", {"HOST": host}), **stand_ins}

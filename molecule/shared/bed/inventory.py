@@ -45,10 +45,11 @@ def demo(facts: dict[str, Any]) -> dict[str, Any]:
         backend.update({f"{prefix}{key}": source[key] for key in ("version", "url", "sha256")})
     small = {"talk_session_limit": 5, "talk_stream_bitrate": 1048576, "talk_screen_bitrate": 2097152}
     large = {"talk_session_limit": 15, "talk_stream_bitrate": 2097152, "talk_screen_bitrate": 4194304}
+    podman = {"talk_container": "test-app-1", "talk_container_engine": "podman"}
     instances = {
         "nc": ("nc.example.org", "web", {"talk_occ": "/var/www/nc/occ", **large}),
         "dev_nc": ("dev.example.org", "web", {"talk_container": "dev-app-1", **small}),
-        "test_nc": ("test.example.org", "test", {"talk_occ": "/var/www/nextcloud/occ", **small}),
+        "test_nc": ("test.example.org", "test", {**podman, **small}),
     }
     return {
         "all": {

@@ -223,11 +223,17 @@ def config_list(call: Call) -> int:
 
 
 def _import_source(call: Call) -> str:
-    """Return the file's text; from stdin only what is there now, since Nextcloud does not wait for more."""
+    """Return the file's text; from stdin only what is there now, since Nextcloud does not wait for more.
+
+    PHP reads php://stdin to its end, and resolves links before it opens a file: there is nothing under the name of what
+    is behind /dev/stdin, unless it is a file.
+    """
     name = call.arguments["file"]
     try:
+        if name == "php://stdin":
+            return sys.stdin.buffer.read().decode()
         if name is not None:
-            return (call.instance.root / name).read_text(encoding="utf-8")
+            return (call.instance.root / name).resolve().read_text(encoding="utf-8")
         os.set_blocking(0, False)
         return (sys.stdin.buffer.read() or b"").decode()
     except (OSError, ValueError):

@@ -1,0 +1,141 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a release of Talk needs of the signaling server, and which release of the server has it. No input or output.
+
+Talk reads the ids in the header X-Spreed-Signaling-Features of the server's answers (lib/Signaling/Manager.php of
+Talk). It refuses a server that lacks a required one, and warns of optional ones that are missing. Which server has
+which id stands in the server's CHANGELOG.md. Ids that are not in the table do not matter to Talk: those that come and
+go with Janus (mcu, simulcast, update-sdp), and those of other clients.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One id.
+
+    since: the signaling server from which on it is there for certain, "" while no released one has it; required and
+    optional: the major version of Talk from which on a server without it is refused, or warned of; purpose: what it
+    is for.
+    """
+
+    since: str
+    required: int | None
+    optional: int | None
+    purpose: str
+
+
+FEATURES = {
+    "audio-video-permissions": Feature("1.2.0", 15, None, "permissions for microphone and camera"),
+    "incall-all": Feature("1.2.0", 15, None, "ending a call for everybody"),
+    "hello-v2": Feature("1.2.0", 15, None, "signed logins of clients"),
+    "switchto": Feature("1.2.0", 16, None, "breakout rooms"),
+    "federation": Feature("2.0.0", 20, None, "calls between Nextclouds"),
+    "dialout": Feature("1.2.0", None, 18, "calling telephones"),
+    "join-features": Feature("2.0.2", None, 21, "knowing what other clients can do"),
+    "chat-relay": Feature("2.1.0", None, 23, "chat messages without asking the Nextcloud"),
+    "changed-users": Feature("", None, 24, "shorter news about who is in a call"),
+}
+
+SETTING = "hpb_signaling_version"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why Talk refuses the server: a sentence, and a sentence about what to do."""
+
+    cause: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.cause} {self.remedy}"
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version starts with, such as (2, 1, 1) for `v2.1.1~docker`; () when it has none."""
+    match = re.match(r"v?(\d+(?:\.\d+)*)", version.strip())
+    return tuple(int(number) for number in match.group(1).split(".")) if match else ()
+
+
+def missing(talk_version: str, features: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the required and the optional ids that this Talk does not find in `features`.
+
+    A Talk that is newer than the table, or whose version says nothing, is taken for the newest in the table.
+    """
+    major = (numbers(talk_version) or (None,))[0]
+    present = set(features)
+    required, optional = [], []
+    for name, feature in FEATURES.items():
+        for since, found in ((feature.required, required), (feature.optional, optional)):
+            if since is not None and (major is None or since <= major) and name not in present:
+                found.append(name)
+    return required, optional
+
+
+def explain(talk_version: str, server_version: str, features: Iterable[str]) -> tuple[list[Problem], list[str]]:
+    """Return why this Talk refuses the server (empty when it takes it), and a sentence for what it does without."""
+    required, optional = missing(talk_version, features)
+    return _problems(talk_version, server_version, required), notes(server_version, optional)
+
+
+def _problems(talk_version: str, server_version: str, required: Sequence[str]) -> list[Problem]:
+    problems = []
+    old = [name for name in required if not _has(server_version, name)]
+    if old:
+        since = max((FEATURES[name].since for name in old), key=numbers)
+        problems.append(
+            Problem(
+                f"Talk {talk_version} refuses the signaling server {server_version}, which lacks {_named(old)}.",
+                f"Set {SETTING} to {since} or newer, and deploy again.",
+            )
+        )
+    lost = [name for name in required if name not in old]
+    if lost:
+        problems.append(
+            Problem(
+                f"Talk {talk_version} refuses the signaling server {server_version}, whose answers do not name "
+                f"{_named(lost)}, which this version has.",
+                "Let the proxy pass the header X-Spreed-Signaling-Features on as it is.",
+            )
+        )
+    return problems
+
+
+def notes(server_version: str, optional: Iterable[str]) -> list[str]:
+    """Return a sentence for each optional id that is missing; one that is not in the table is named all the same."""
+    return [_note(server_version, name) for name in optional]
+
+
+def _note(server_version: str, name: str) -> str:
+    feature = FEATURES.get(name)
+    if feature is None:
+        return f"{name} is missing, which calls do not need."
+    if not feature.since:
+        return (
+            f"{_named([name])} is in no released signaling server yet; calls work all the same, and nothing is to do."
+        )
+    if _has(server_version, name):
+        return (
+            f"{_named([name])} is missing although this version has it; calls work all the same, but see whether the "
+            "proxy changes the header X-Spreed-Signaling-Features."
+        )
+    return (
+        f"{_named([name])} comes with signaling server {feature.since}; calls work all the same, set {SETTING} to it "
+        "or a newer one to have it."
+    )
+
+
+def _has(server_version: str, name: str) -> bool:
+    """Whether a server of that version should have the feature; an unknown version should not."""
+    since = FEATURES[name].since
+    return bool(since) and numbers(server_version) >= numbers(since)
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(f"{name} ({FEATURES[name].purpose})" for name in names)

@@ -1,0 +1,134 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a release of Talk needs of the signaling server: the table, and the sentences that follow from it."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features
+
+OLD = ["audio-video-permissions", "dialout", "hello-v2", "incall-all", "switchto", "mcu", "simulcast", "update-sdp"]
+FEDERATED = [*OLD, "federation"]
+JOINING = [*FEDERATED, "join-features", "offer-codecs", "recipient-call"]
+NEWEST = [*JOINING, "chat-relay", "serverinfo", "transient-sessiondata"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("2.1.1", (2, 1, 1)), ("v2.0.4~docker", (2, 0, 4)), (" 22.0.0-rc.1", (22, 0, 0)), ("unknown", ()), ("", ())],
+)
+def test_the_numbers_of_a_version(text, expected):
+    assert _features.numbers(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("talk", "features", "required", "optional"),
+    [
+        ("14.0.0", [], [], []),
+        ("15.0.8", [], ["audio-video-permissions", "incall-all", "hello-v2"], []),
+        ("16.0.0", ["audio-video-permissions", "incall-all", "hello-v2"], ["switchto"], []),
+        ("18.0.0", ["audio-video-permissions", "incall-all", "hello-v2", "switchto"], [], ["dialout"]),
+        ("19.0.0", OLD, [], []),
+        ("20.0.0", OLD, ["federation"], []),
+        ("20.1.9", FEDERATED, [], []),
+        ("21.1.0", FEDERATED, [], ["join-features"]),
+        ("22.0.0", JOINING, [], []),
+        ("23.0.0", JOINING, [], ["chat-relay"]),
+        ("24.0.3", NEWEST, [], ["changed-users"]),
+        # Newer than the table, and without a number: what the newest needs.
+        ("31.0.0", JOINING, [], ["chat-relay", "changed-users"]),
+        ("main", OLD, ["federation"], ["join-features", "chat-relay", "changed-users"]),
+    ],
+)
+def test_what_is_missing(talk, features, required, optional):
+    assert _features.missing(talk, features) == (required, optional)
+
+
+def test_nothing_to_say():
+    assert _features.explain("22.0.4", "2.1.1", NEWEST) == ([], [])
+
+
+def test_features_that_come_and_go_with_janus_do_not_matter():
+    without = [name for name in JOINING if name not in ("mcu", "simulcast", "update-sdp")]
+    assert _features.explain("22.0.4", "2.1.1", without) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("talk", "server", "features", "sentences"),
+    [
+        (
+            "21.1.0",
+            "1.2.4",
+            OLD,
+            [
+                "Talk 21.1.0 refuses the signaling server 1.2.4, which lacks federation (calls between Nextclouds). "
+                "Set hpb_signaling_version to 2.0.0 or newer, and deploy again."
+            ],
+        ),
+        (
+            "20.0.0",
+            "0.4.1",
+            ["audio-video-permissions", "incall-all", "hello-v2"],
+            [
+                "Talk 20.0.0 refuses the signaling server 0.4.1, which lacks switchto (breakout rooms), federation "
+                "(calls between Nextclouds). Set hpb_signaling_version to 2.0.0 or newer, and deploy again."
+            ],
+        ),
+        # The server has it, so somebody on the way took it out of the header.
+        (
+            "20.0.0",
+            "2.1.1",
+            OLD,
+            [
+                "Talk 20.0.0 refuses the signaling server 2.1.1, whose answers do not name federation (calls between "
+                "Nextclouds), which this version has. "
+                "Let the proxy pass the header X-Spreed-Signaling-Features on as it is."
+            ],
+        ),
+    ],
+)
+def test_a_server_that_talk_refuses(talk, server, features, sentences):
+    problems, _notes = _features.explain(talk, server, features)
+    assert [str(problem) for problem in problems] == sentences
+
+
+@pytest.mark.parametrize(
+    ("server", "names", "sentences"),
+    [
+        (
+            "2.0.1",
+            ["join-features"],
+            [
+                "join-features (knowing what other clients can do) comes with signaling server 2.0.2; calls work all "
+                "the same, set hpb_signaling_version to it or a newer one to have it."
+            ],
+        ),
+        (
+            "2.1.1",
+            ["changed-users"],
+            [
+                "changed-users (shorter news about who is in a call) is in no released signaling server yet; calls "
+                "work all the same, and nothing is to do."
+            ],
+        ),
+        (
+            "2.1.1",
+            ["join-features"],
+            [
+                "join-features (knowing what other clients can do) is missing although this version has it; calls "
+                "work all the same, but see whether the proxy changes the header X-Spreed-Signaling-Features."
+            ],
+        ),
+        ("2.1.1", ["brand-new"], ["brand-new is missing, which calls do not need."]),
+    ],
+)
+def test_what_talk_does_without(server, names, sentences):
+    assert _features.notes(server, names) == sentences
+
+
+def test_no_feature_is_required_and_optional_or_neither():
+    for name, feature in _features.FEATURES.items():
+        assert (feature.required is None) != (feature.optional is None), name
+        assert feature.since or feature.required is None, f"{name}: no server that Talk could take"
+        assert feature.purpose

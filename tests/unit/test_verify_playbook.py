@@ -1,0 +1,214 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbook verify on this machine, without calls: Talk's own check, the summary, and the page of all instances."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import HTTPServer
+from pathlib import Path
+
+import pytest
+from test_standin_http import FEATURES, Hpb
+from test_talk_modules import FIRST, Nextcloud
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = {"backend": FIRST, "turn": FIRST[::-1]}
+SECRETS = {"internal": FIRST, "instances": dict.fromkeys(("nc", "client", "nas"), OWN)}
+
+
+class Bed:
+    """A Nextcloud whose signaling server answers on this machine, the inventory around it, and a run's output."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.page = folder, folder / "INSTANCES.md"
+        self.nextcloud = Nextcloud(folder, "host", "--talk", "22.0.0")
+        self.nextcloud.occ("talk:signaling:add", "--", url, FIRST)
+        self.variables = {
+            "talk_occ": self.nextcloud.options["occ"],
+            "talk_php": self.nextcloud.options["php"],
+            "ansible_connection": "local",
+        }
+        self.output = ""
+
+    def inventory(self) -> dict:
+        return {
+            "hpb": {
+                "hosts": {"talk.example.org": {"ansible_connection": "local"}},
+                "vars": {
+                    "hpb_domain": "talk.example.org",
+                    "hpb_acme_email": "admin@example.org",
+                    "hpb_base_dir": str(self.folder / "base"),
+                    "hpb_secrets": SECRETS,
+                    "hpb_verify": False,
+                    "verify_instances_page": str(self.page),
+                },
+            },
+            "nextcloud": {
+                "children": {
+                    "nc": {"hosts": {"nc.example.org": self.variables}},
+                    "client": {"hosts": {"cloud.client.example": {}}, "vars": {"talk_register": False}},
+                    # Nothing can be asked there: the connection itself does not come about.
+                    "nas": {
+                        "hosts": {
+                            "nas.example.org": {"ansible_connection": "ssh", "ansible_ssh_executable": "/bin/false"}
+                        },
+                        "vars": {"talk_optional": True},
+                    },
+                }
+            },
+        }
+
+    def run(self, *arguments: str) -> int:
+        """Run the playbook and return its exit code; no secret may be in what it shows."""
+        (self.folder / "hosts.yml").write_text(json.dumps(self.inventory()), encoding="utf-8")
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.yml", "nextcloud_talk.hpb.verify"]
+        done = subprocess.run(
+            [*command, "-v", *arguments],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".tree"),
+                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+                "ANSIBLE_LOCAL_TEMP": str(self.folder / "local"),
+                "ANSIBLE_REMOTE_TEMP": str(self.folder / "remote"),
+                "ANSIBLE_NOCOLOR": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        self.output = done.stdout + done.stderr
+        assert FIRST not in self.output and FIRST[::-1] not in self.output
+        return done.returncode
+
+    def summary(self) -> list[str]:
+        found = re.search(r'"msg": (\[[^]]*No call was placed.*?\])', self.output, re.DOTALL)
+        assert found, self.output
+        return [line for line in json.loads(found.group(1)) if line]
+
+    def rows(self) -> dict[str, list[str]]:
+        lines = [line.strip("| ").split(" | ") for line in self.page.read_text().splitlines() if line.startswith("|")]
+        return {cells[0]: cells[1:] for cells in lines}
+
+
+@pytest.fixture
+def bed(tmp_path):
+    answers = type("Answers", (Hpb,), {"seen": []})
+    server = HTTPServer(("127.0.0.1", 0), answers)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    made = Bed(tmp_path, f"http://127.0.0.1:{server.server_port}")
+    made.answers = answers
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_summary_has_what_talk_thinks_and_who_was_not_asked(bed):
+    assert bed.run() == 0, bed.output
+    assert bed.summary() == [
+        "client: never contacted (talk_register: false); its admin enters what stands in the page that the deployment "
+        "wrote",
+        "nas: not checked, its host nas.example.org is switched off",
+        "nc: Talk's own check: ok",
+        "No call was placed: hpb_verify is false.",
+    ]
+    rows = bed.rows()
+    assert rows["nc"][1] == f"{bed.nextcloud.root}/occ on nc.example.org"
+    assert rows["nc"][5:] == ["34.0.1.2", "22.0.0", "not checked"]
+    assert rows["client"][1] == "by its admin (handover page)"
+    assert bed.page.stat().st_mode & 0o777 == 0o644
+    before = bed.page.read_text()
+    assert FIRST not in before
+    # Nothing new was learnt, so nothing changes.
+    assert bed.run() == 0
+    assert bed.page.read_text() == before
+    assert re.search(r"talk\.example\.org +: ok=\d+ +changed=0", bed.output)
+
+
+def test_an_error_that_talk_finds_makes_the_verification_fail(bed):
+    bed.answers.code = 502
+    assert bed.run() == 2
+    sentence = (
+        "nc, Talk's own check: Talk was answered 502 by the signaling server, expected 200; look at the proxy before "
+        "it and at the log of the container signalling."
+    )
+    assert sentence in bed.output.replace("\\n", "\n")
+    assert f"nc: {sentence[4:]}" in bed.summary()
+
+
+def test_what_talk_does_without_is_said_and_is_no_failure(bed):
+    bed.answers.features = FEATURES.replace("join-features, ", "")
+    assert bed.run() == 0, bed.output
+    (line,) = [line for line in bed.summary() if line.startswith("nc:")]
+    assert line.startswith("nc: Talk's own check: Talk does without something: join-features (")
+
+
+def test_a_nextcloud_that_cannot_be_asked_is_said_and_is_no_failure(bed):
+    bed.nextcloud.occ("maintenance:mode", "--on")
+    assert bed.run() == 0, bed.output
+    (line,) = [line for line in bed.summary() if line.startswith("nc:")]
+    assert line.startswith(f"nc: Talk's own check: not made: occ {bed.nextcloud.root}/occ on nc.example.org says that ")
+    assert "is in maintenance mode" in line
+
+
+def test_a_host_that_is_away_and_should_not_be_is_said_and_is_no_failure(bed):
+    bed.variables = {"ansible_connection": "ssh", "ansible_ssh_executable": "/bin/false"}
+    assert bed.run() == 0, bed.output
+    (line,) = [line for line in bed.summary() if line.startswith("nc:")]
+    assert line.startswith("nc: Talk's own check: not made: Instance nc: its host nc.example.org cannot be reached")
+
+
+@pytest.mark.parametrize("arguments", [["-e", "talk_setup_check=false"], ["--check"]])
+def test_talk_is_not_asked_where_that_is_not_wanted(bed, arguments):
+    bed.answers.code = 502
+    assert bed.run(*arguments) == 0, bed.output
+    assert not [line for line in bed.summary() if "Talk's own check" in line]
+    assert bed.nextcloud.log.read_text() == ""
+
+
+def test_a_narrowed_run_asks_that_instance_only_and_keeps_the_rest_of_the_page(bed):
+    assert bed.run() == 0, bed.output
+    text = bed.page.read_text().replace("| ? | ? | not checked |", "| 31.0.0 | 21.0.0 | ok, 2026-01-02 |")
+    bed.page.write_text(text)
+    bed.nextcloud.log.write_text("")
+    assert bed.run("-e", "instance=client") == 0, bed.output
+    assert bed.page.read_text() == text
+    assert bed.nextcloud.log.read_text() == ""
+
+
+def test_calls_are_placed_with_what_is_known_and_pages_are_named(bed):
+    """Nothing listens at the backend's address, so the probe ends at once, and with a result."""
+    given = {
+        "hpb_verify": True,
+        "hpb_resolve": {"talk.example.org": "127.0.0.77"},
+        "handover_pages": {"client": "/home/me/inventory/handover/client.md"},
+        "handover_removed": ["gone"],
+    }
+    assert bed.run("-e", json.dumps(given)) == 2
+    text = bed.output.replace("\\n", "\n")
+    assert "HPB, signaling server: " in text, text
+    summary = json.loads(re.search(r'"msg": (\[[^]]*its admin enters.*?\n    \])', bed.output, re.DOTALL).group(1))
+    assert (
+        "client: never contacted (talk_register: false); its admin enters what stands in "
+        "/home/me/inventory/handover/client.md" in summary
+    )
+    assert "Handover page removed: gone has left, or is registered by us now" in summary
+    steps = [line.split("  ")[0].strip() for line in summary if "what Talk needs" in line]
+    # Talk's version is known of the one that was asked.
+    assert steps == ["nc"]
+    day = datetime.date.today().isoformat()
+    rows = bed.rows()
+    assert {name: rows[name][-1] for name in ("nc", "client", "nas")} == dict.fromkeys(
+        ("nc", "client", "nas"), f"failed, {day}: signaling server"
+    )
