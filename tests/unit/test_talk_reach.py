@@ -56,7 +56,7 @@ def test_the_role_registers_on_every_way(folder):
     }
     instances = [
         {"id": name, "host": f"{name}.example.org", "register": True, "state": "present", "optional": False}
-        | {"urls": [f"https://{name}.example.org"]}
+        | {"urls": ["https://nc.example.org"], "hosts": [f"{name}.example.org"]}
         for name in NAMES
     ]
     secrets = {name: {"backend": SECRET, "turn": SECRET[::-1]} for name in NAMES}
@@ -95,9 +95,9 @@ def test_the_role_registers_on_every_way(folder):
 
 
 def test_the_way_is_written_once():
-    """Both task files name the variable, and the variable names every option of the modules."""
+    """Every task that runs occ names the variable, and the variable names every option of the modules."""
     reach = yaml.safe_load((ROOT / "roles/talk/vars/main.yml").read_text())["__talk_reach"]
     assert set(reach) == {*VARIABLES, "user"}
-    for file in ("preflight", "register"):
+    for file in ("ask", "check", "register"):
         text = (ROOT / f"roles/talk/tasks/{file}.yml").read_text()
         assert text.count('group/nextcloud_talk.hpb.occ: "{{ __talk_reach }}"') == text.count("module_defaults:") == 1
