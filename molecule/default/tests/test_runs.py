@@ -192,7 +192,7 @@ BAD = {
     ),
     "several URLs for a signaling server that knows one": (
         lambda data: data["nextcloud"]["children"]["nc"]["vars"].update(talk_urls=["https://cloud.example.org"]),
-        ["talk_urls is set for nc", "2.0.4 or newer"],
+        ["talk_urls or talk_urls_from_nextcloud is set for nc", "2.0.4 or newer"],
     ),
     "published sample secret": (
         lambda data: data["hpb"]["vars"].update(
