@@ -57,15 +57,18 @@ options:
     description: Names of the images of the running containers, by container.
     type: dict
   hide:
-    description: Anything that holds secrets. A text of it with 16 characters or more is masked wherever it stands.
+    description:
+      - Anything that holds secrets, for example what M(nextcloud_talk.hpb.secrets) returns. A text of it with 16
+        characters or more is masked wherever it stands, unless its key is C(url).
     type: raw
 """
 
 EXAMPLES = r"""
 - name: Show the verdict
   ansible.builtin.debug:
-    msg: "{{ (instances | nextcloud_talk.hpb.report({}, time=time, url='https://talk.example.org', result=probe)).verdict }}"
+    msg: "{{ document.verdict }}"
   vars:
+    document: "{{ instances | nextcloud_talk.hpb.report({}, time=time, url='https://talk.example.org', result=probe) }}"
     instances: "{{ groups | nextcloud_talk.hpb.backends(hostvars) }}"
     time: "{{ now(utc=true, fmt='%Y-%m-%dT%H:%M:%SZ') }}"
 """
@@ -91,7 +94,17 @@ def report(
 ) -> dict[str, Any]:
     """Return the document."""
     versions = {name: _instances_page.version_of(image) for name, image in (images or {}).items()}
-    return _report.document(instances, seen, result or {}, findings, versions, time, url, turn_server, hide)
+    return _report.document(
+        instances,
+        seen,
+        result or {},
+        findings=findings,
+        versions=versions,
+        time=time,
+        url=url,
+        turn_server=turn_server,
+        hide=hide,
+    )
 
 
 class FilterModule:

@@ -70,8 +70,8 @@ def one_of(*words: str) -> Taker:
 
 
 def items(take: Taker) -> Taker:
-    """Take a list, each element by `take`."""
-    return lambda value: [take(item) for item in value] if _is_list(value) else []
+    """Take a list, each element by `take`; one of which nothing is left is left out."""
+    return lambda value: [taken for item in value if (taken := take(item)) is not None] if _is_list(value) else []
 
 
 def table(take: Taker) -> Taker:
@@ -125,6 +125,11 @@ FIGURES = {
     "local": items(text),
     "remote": items(text),
     "turn": some(allocate=text, bind=text, peer=text),
+    "data": text,
+    "family": text,
+    "side": text,
+    "other": text,
+    "learnt": items(text),
 }
 
 
@@ -154,7 +159,7 @@ def _numbers(key: Any, value: Any) -> Any:
 STEP = shape(
     step=text,
     name=text,
-    status=one_of(OK, FAILED, WARNING, SKIPPED),
+    status=one_of(OK, FAILED, SKIPPED, WARNING),
     seen=text,
     cause=text,
     remedy=text,
@@ -197,7 +202,7 @@ DOCUMENT = shape(
 
 
 def known(document: Any) -> dict[str, Any]:
-    """Return a document with the keys of this version and no others. Raises `ReportError` for one of another version."""
+    """Return a document with the keys of this version and no others. Raises `ReportError` for another version's."""
     version = _key(document, "schema_version")
     if version != SCHEMA_VERSION:
         raise ReportError(
@@ -224,6 +229,7 @@ def document(
     instances: Sequence[Mapping[str, Any]],
     seen: Mapping[str, Mapping[str, Any]],
     result: Mapping[str, Any],
+    *,
     findings: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str],
     time: str,
@@ -241,7 +247,7 @@ def document(
     rows = result.get("results") or []
     steps: dict[str, list[Any]] = {}
     for row in rows:
-        steps.setdefault(row["instance"], []).append(row)
+        steps.setdefault(row["instance"], []).append(STEP(row))
     ids = {instance["id"] for instance in instances}
     described = [_instance(item, seen.get(item["id"], {}), steps.get(item["id"], []), findings) for item in instances]
     server = steps.get(ALL, [])
@@ -287,15 +293,19 @@ def _instance(
 
 
 def secrets_in(value: Any) -> list[str]:
-    """Return the texts in any structure that are long enough to be secrets, the longest first."""
+    """Return the texts in any structure that are long enough to be secrets, the longest first.
+
+    What stands under the key `url` is none: the module secrets returns it beside an instance's secrets.
+    """
     found: set[str] = set()
 
     def collect(item: Any) -> None:
         if isinstance(item, str):
             found.update({f"{item}"} if len(item) >= SHORTEST_SECRET else set())
         elif isinstance(item, Mapping):
-            for inner in item.values():
-                collect(inner)
+            for key, inner in item.items():
+                if key != "url":
+                    collect(inner)
         elif _is_list(item):
             for inner in item:
                 collect(inner)
@@ -322,7 +332,8 @@ def _without(value: Any, secrets: Sequence[str]) -> Any:
 def is_call(step: Mapping[str, Any]) -> bool:
     """Whether a step is a call: one of the paths, or anything that counted media."""
     name = step["step"]
-    return name == "direct" or name.startswith("turn-") or bool({"audio", "video"} & set(step["figures"]))
+    named = name in ("direct", "screen") or name.startswith(("direct-", "turn-"))
+    return named or bool({"audio", "video"} & set(step["figures"]))
 
 
 def problems(report: Mapping[str, Any]) -> list[dict[str, str]]:

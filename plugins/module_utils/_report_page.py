@@ -27,7 +27,15 @@ WORDS = {
     _report.SKIPPED: "skipped",
     _report.NOT_CHECKED: "not checked",
 }
-CALLS = {"direct": "Directly", "turn-udp": "Through TURN, UDP", "turn-tcp": "Through TURN, TCP"}
+ORDER = (_report.FAILED, _report.WARNING, _report.OK, _report.NOT_CHECKED)
+CALLS = {
+    "direct": "Directly",
+    "direct-ipv6": "Directly, IPv6",
+    "turn-udp": "Through TURN, UDP",
+    "turn-tcp": "Through TURN, TCP",
+    "turn-tls": "Through TURN, TLS",
+    "screen": "Screen share",
+}
 KINDS = {"audio": "sound", "video": "picture"}
 
 # The shapes tell the verdicts apart where colours do not.
@@ -86,7 +94,7 @@ h3 { font-size: 14px; font-weight: 600; }
 .verdict p { color: var(--soft); margin-top: 3px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 14px; margin-top: 18px; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 13px 16px; }
-.tile b { display: block; font-size: 24px; line-height: 1.25; letter-spacing: -.02em; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 24px; line-height: 1.25; letter-spacing: -.02em; }
 .tile span { color: var(--soft); font-size: 13px; }
 .head { display: flex; gap: 12px; align-items: flex-start; justify-content: space-between; }
 .pill {
@@ -98,7 +106,7 @@ h3 { font-size: 14px; font-weight: 600; }
 .facts dt { color: var(--soft); }
 .facts dd { font-weight: 500; overflow-wrap: anywhere; }
 .calls { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 14px; margin-top: 18px; }
-.call { background: var(--inset); border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; min-width: 0; }
+.call { background: var(--inset); border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; }
 .call .head { align-items: center; }
 .plot { display: block; width: 100%; height: auto; margin: 12px 0 10px; }
 .plot text { font-size: 11px; fill: var(--soft); font-family: inherit; font-variant-numeric: tabular-nums; }
@@ -113,10 +121,12 @@ h3 { font-size: 14px; font-weight: 600; }
 .numbers { display: grid; grid-template-columns: 1fr auto; gap: 2px 10px; font-size: 13px; }
 .numbers dt { color: var(--soft); }
 .numbers dd { text-align: right; font-weight: 600; font-variant-numeric: tabular-nums; }
+.why { margin-top: 9px; color: var(--soft); font-size: 13px; overflow-wrap: anywhere; }
 .path { margin-top: 10px; padding-top: 9px; border-top: 1px solid var(--line); font-size: 12px; }
 .path dt { color: var(--soft); }
 .path dd + dt { margin-top: 5px; }
-.path dd { overflow-wrap: anywhere; }
+.path .side { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
+.path .who { font-family: Inter, system-ui, sans-serif; }
 .checks { margin-top: 16px; }
 .checks li { display: grid; grid-template-columns: 20px 190px 1fr; gap: 10px; padding: 7px 0; align-items: start; }
 .checks li { border-top: 1px solid var(--line); }
@@ -218,7 +228,8 @@ def render(report: Mapping[str, Any]) -> str:
         ),
         _tiles(report),
         _troubles(report),
-        *(_instance(instance) for instance in report["instances"]),
+        # Those that need somebody come first.
+        *(_instance(item) for item in sorted(report["instances"], key=lambda item: ORDER.index(item["verdict"]))),
         _backend(report["backend"]),
         el(
             "footer",
@@ -270,8 +281,9 @@ def summary(report: Mapping[str, Any]) -> tuple[str, str]:
     elif report["backend"]["verdict"] == _report.FAILED:
         headline = "The backend does not work as it should"
     elif bad:
-        headline = "The instance does not work" if whole == 1 else f"{bad} of {whole} instances do not work"
-        headline = headline.replace("1 of", "One of").replace("instances do", "instances does") if bad == 1 else headline
+        some = "One of" if bad == 1 else f"{bad} of"
+        does = "does" if bad == 1 else "do"
+        headline = "The instance does not work" if whole == 1 else f"{some} {whole} instances {does} not work"
     else:
         good = whole - unsure
         headline = "Calls work" if whole == 1 else f"Calls work for all {whole} instances"
@@ -285,20 +297,33 @@ def summary(report: Mapping[str, Any]) -> tuple[str, str]:
 
 def _tiles(report: Mapping[str, Any]) -> Html | None:
     steps = [step for instance in report["instances"] for step in instance["steps"] if _report.is_call(step)]
-    media = [step["figures"] for step in steps if step["figures"].get("audio") and step["figures"].get("video")]
+    media = [step["figures"] for step in steps if heard(step["figures"])]
     if not steps:
         return None
-    good = sum(step["status"] in (_report.OK, _report.WARNING) for step in steps)
-    received, lost = (sum(item[kind].get(key, 0) for item in media for kind in KINDS) for key in ("received", "lost"))
+    steps = [step for step in steps if step["status"] != _report.SKIPPED]
+    good = sum(step["status"] != _report.FAILED for step in steps)
+    received, lost = (sum(packets(item, key) for item in media) for key in ("received", "lost"))
     firsts = [item["first_frame_seconds"] for item in media if item.get("first_frame_seconds") is not None]
     tiles = [
-        (f"{good} / {len(steps)}", "calls placed and heard"),
+        (f"{good} / {len(steps)}", "calls went well"),
         (f"{received:,}".replace(",", "\u202f"), "packets received"),
-        (share_lost(received, lost), f"lost ({lost})"),
+        (share_lost(received, lost), f"of them lost ({lost})" if lost else "of them lost"),
     ]
     if firsts:
         tiles.append((seconds(max(firsts)), "to the first picture, at most"))
-    return el("div", *(el("div", el("b", value), el("span", what), class_="tile") for value, what in tiles), class_="tiles")
+    return el(
+        "div", *(el("div", el("b", value), el("span", what), class_="tile") for value, what in tiles), class_="tiles"
+    )
+
+
+def heard(figures: Mapping[str, Any]) -> list[str]:
+    """Return the kinds of media that were counted."""
+    return [kind for kind in KINDS if figures.get(kind)]
+
+
+def packets(figures: Mapping[str, Any], key: str) -> int:
+    """Return the received or the lost packets of all kinds."""
+    return sum(figures[kind].get(key, 0) for kind in heard(figures))
 
 
 def share_lost(received: int, lost: int) -> str:
@@ -306,7 +331,9 @@ def share_lost(received: int, lost: int) -> str:
     if not lost:
         return "0 %"
     share = 100 * lost / (received + lost)
-    return f"{share:.2g} %" if share >= 0.01 else "< 0.01 %"
+    if share < 0.01:
+        return "< 0.01 %"
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
 
 
 def _troubles(report: Mapping[str, Any]) -> Html | None:
@@ -387,29 +414,36 @@ def _check(status: str, name: str, seen: str) -> Html:
 def _call(step: Mapping[str, Any]) -> Html:
     figures = step["figures"]
     parts = [
-        el("div", el("h3", CALLS.get(step["step"]) or step["name"] or step["step"]), mark(step["status"]), class_="head")
+        el(
+            "div",
+            el("h3", CALLS.get(step["step"]) or step["name"] or step["step"]),
+            mark(step["status"]),
+            class_="head",
+        )
     ]
-    if figures.get("audio") and figures.get("video"):
+    if heard(figures):
         parts.append(curves(figures["series"]) if len(figures.get("series") or []) > 1 else bars(figures))
         parts.append(_numbers(figures))
     if step["status"] != _report.OK:
-        parts.append(el("p", step["cause"] or step["seen"], class_="small break soft"))
+        parts.append(el("p", step["cause"] or step["seen"], class_="why"))
     parts.append(_paths(figures))
     return el("div", *parts, class_="call")
 
 
 def _numbers(figures: Mapping[str, Any]) -> Html:
-    received, lost = (sum(figures[kind].get(key, 0) for kind in KINDS) for key in ("received", "lost"))
+    received, lost = packets(figures, "received"), packets(figures, "lost")
     rows = [("packets", f"{received}"), ("lost", f"{lost}" + (f" ({share_lost(received, lost)})" if lost else ""))]
     if figures.get("first_frame_seconds") is not None:
         rows.append(("first picture after", seconds(figures["first_frame_seconds"])))
     if figures.get("round_trip_seconds") is not None:
         rows.append(("round trip", seconds(figures["round_trip_seconds"])))
+    if figures.get("data"):
+        rows.append(("text", "came through" if figures["data"] == "ok" else "did not come through"))
     return el("dl", *(part for name, value in rows for part in (el("dt", name), el("dd", value))), class_="numbers")
 
 
 def _paths(figures: Mapping[str, Any]) -> Html | None:
-    ways = [("sent by", figures.get("publisher_pair")), ("received by", figures.get("pair"))]
+    ways = [("path of the sender", figures.get("publisher_pair")), ("path of the listener", figures.get("pair"))]
     rows = [(name, way(pair)) for name, pair in ways if pair and pair.get("local") and pair.get("remote")]
     if not rows:
         return None
@@ -418,38 +452,46 @@ def _paths(figures: Mapping[str, Any]) -> Html | None:
     )
 
 
-def way(pair: Mapping[str, Any]) -> str:
-    """Return a selected candidate pair for people, from our side to the far one."""
-    whole = all({"type", "address", "port"} <= set(pair[side]) for side in ("local", "remote"))
-    return _probe.show_pair(pair) if whole else "unknown path"
+def way(pair: Mapping[str, Any]) -> Html:
+    """Return a selected candidate pair for people, our side first; a relay of ours is the TURN server."""
+    sides = []
+    for side, name in (("local", "controller"), ("remote", "Janus")):
+        candidate = pair[side]
+        kind = candidate.get("type", "")
+        if side == "local" and kind == "relay":
+            name, kind = "TURN", ""
+        address = _probe.join_address({"address": candidate.get("address", "?"), "port": candidate.get("port", "?")})
+        words = (el("span", name, class_="who"), f" {address}", f" ({kind})" if kind not in ("", "host") else None)
+        sides.append(el("span", "\u2194 " if side == "remote" else None, *words, class_="side"))
+    return join([sides[0], " ", sides[1]])
 
 
 def bars(figures: Mapping[str, Any]) -> Html:
-    """Return a picture of what was received and lost: a bar for sound and one for the picture."""
-    rows = []
-    for index, (kind, name) in enumerate(KINDS.items()):
+    """Return a picture of what was received and lost: a bar for each kind of media."""
+    rows, kinds = [], heard(figures)
+    for index, kind in enumerate(kinds):
         received, lost = figures[kind].get("received", 0), figures[kind].get("lost", 0)
-        top, width = 24 * index, 240.0
+        top, width = 26 * index, 240.0
         # Less than two pixels cannot be seen.
         bad = max(2.0, width * lost / (received + lost)) if lost else 0.0
         rows += [
-            el("text", name, x=0, y=top + 10),
+            el("text", KINDS[kind], x=0, y=top + 10),
             el("text", f"{received} received, {lost} lost", x=240, y=top + 10, text_anchor="end"),
-            el("rect", x=0, y=top + 14, width=240, height=5, rx=2.5, class_="track"),
+            el("rect", x=0, y=top + 15, width=240, height=5, rx=2.5, class_="track"),
         ]
         if received:
-            rows.append(el("rect", x=0, y=top + 14, width=f"{width - bad:.1f}", height=5, rx=2.5, class_=kind))
+            rows.append(el("rect", x=0, y=top + 15, width=f"{width - bad:.1f}", height=5, rx=2.5, class_=kind))
         if bad:
-            rows.append(el("rect", x=f"{width - bad:.1f}", y=top + 14, width=f"{bad:.1f}", height=5, class_="lost"))
-    return el("svg", *rows, class_="plot", viewBox="0 0 240 46", role="img", aria_label="received and lost packets")
+            rows.append(el("rect", x=f"{width - bad:.1f}", y=top + 15, width=f"{bad:.1f}", height=5, class_="lost"))
+    view = f"0 0 240 {26 * len(kinds) - 4}"
+    return el("svg", *rows, class_="plot", viewBox=view, role="img", aria_label="received and lost packets")
 
 
 def curves(series: Sequence[Mapping[str, Any]]) -> Html:
     """Return a picture of the packets over time: a line for sound, a dashed one for the picture."""
     points = [item for item in series if item.get("t") is not None]
-    first, last = (min, max)
-    start, end = first((item["t"] for item in points), default=0), last((item["t"] for item in points), default=0)
-    top = last((item.get(kind) or 0 for item in points for kind in KINDS), default=0)
+    start, end = min((item["t"] for item in points), default=0), max((item["t"] for item in points), default=0)
+    top = max((item.get(kind) or 0 for item in points for kind in KINDS), default=0)
     parts = [el("line", x1=0, y1=70, x2=240, y2=70), el("line", x1=0, y1=14, x2=240, y2=14, stroke_dasharray="2 3")]
     for kind in KINDS:
         there = [item for item in points if item.get(kind) is not None]
