@@ -164,6 +164,18 @@ footer { margin-top: 22px; color: var(--soft); font-size: 13px; }
   }
   @page { margin: 14mm; }
   body { padding: 0; font-size: 12px; }
+  h1 { font-size: 21px; }
+  h2 { font-size: 16px; }
+  .card { padding: 14px 16px; margin-top: 12px; }
+  .tiles { grid-template-columns: repeat(4, 1fr); gap: 10px; margin-top: 12px; }
+  .tile b { font-size: 18px; }
+  .calls { grid-template-columns: repeat(3, 1fr); gap: 10px; margin-top: 12px; }
+  .call { padding: 10px 12px; }
+  .mono, .path { font-size: 10px; }
+  .facts, .numbers, .small, .why, .tile span, footer { font-size: 11px; }
+  .checks { margin-top: 10px; }
+  .checks li { grid-template-columns: 20px 150px 1fr; padding: 4px 0; }
+  .checks .seen { grid-column: auto; }
   .call, .tile, .trouble, .verdict, .checks li { break-inside: avoid; }
   .card > .head, h3 { break-after: avoid; }
 }
