@@ -31,7 +31,7 @@ LINKED = re.compile(
     |(www\.)?gnu\.org|(spdx|keepachangelog)\.org|github\.com|docs\.ansible\.com|galaxy\.ansible\.com
     |docs\.nextcloud\.com|nextcloud-talk\.readthedocs\.io|nextcloud-spreed-signaling\.readthedocs\.io
     |(docs|download)\.docker\.com|doc\.traefik\.io|docs\.nats\.io|janus\.conf\.meetecho\.com|docs\.github\.com
-    |(www\.)?rfc-editor\.org|datatracker\.ietf\.org|(acme-v02|acme-staging-v02)\.api\.letsencrypt\.org|letsencrypt\.org)""",
+    |(www\.)?rfc-editor\.org|json-schema\.org|datatracker\.ietf\.org|(acme-v02|acme-staging-v02)\.api\.letsencrypt\.org|letsencrypt\.org)""",
     re.VERBOSE,
 )
 URL = re.compile(r"\b(?:https?|wss?)://[^\s\"'`<>)\]}|,\\]+")
