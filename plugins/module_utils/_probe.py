@@ -37,6 +37,8 @@ STEP_NAMES = {
     "request": "signed request",
     "hello": "way to the Nextcloud",
     "features": "what Talk needs",
+    "isolation": "apart from others",
+    "refusal": "wrong secret refused",
     "direct": "direct call",
 }
 
@@ -407,6 +409,44 @@ def features(talk_version: str, server_version: str, present: Sequence[str]) -> 
             " ".join(problem.cause for problem in problems), " ".join(problem.remedy for problem in problems), **figures
         )
     return passed(" ".join([f"all that Talk {talk_version} requires{'.' if notes else ''}", *notes]), **figures)
+
+
+def isolation(other: str, figures: dict[str, Any]) -> Verdict:
+    """Judge what `_isolation.look` found between an instance and the one with the id `other`."""
+    figures = {"other": other, **figures}
+    if figures["learnt"]:
+        return failed(
+            f"The instances are not apart: in rooms of one name, one {' and '.join(figures['learnt'])} of the other "
+            f"({other}).",
+            "Give each its own section with its own URLs in server.conf: run the deployment again.",
+            **figures,
+        )
+    if not figures["control"]:
+        return failed(
+            "Two sessions of this instance in one room do not hear each other, so nothing is known of others.",
+            "Look at the logs of the containers nats and signalling.",
+            **figures,
+        )
+    return passed(f"nothing of {other} is seen or heard in a room of the same name", **figures)
+
+
+def refusal(whose: str, url: str, status: int) -> Verdict:
+    """Judge the answer to a request for `url` that was signed with another secret: that of `whose`."""
+    if status == 403:
+        return passed(f"the secret of {whose} is refused for {url}", status=status)
+    if status == 200:
+        return failed(
+            f"The signaling server accepts the secret of {whose} for {url}.",
+            "Give each instance a secret of its own, and run the deployment again.",
+            status=status,
+        )
+    if status == 429:
+        return session_refused("too_many_requests", "")
+    return failed(
+        f"A request with the secret of {whose} for {url} is answered {status}, expected 403.",
+        "Look at the log of the container signalling.",
+        status=status,
+    )
 
 
 # --- calls ---------------------------------------------------------------------------------------------------------

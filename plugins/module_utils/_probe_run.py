@@ -21,7 +21,12 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _call, _probe, _signaling_client
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
+    _call,
+    _isolation,
+    _probe,
+    _signaling_client,
+)
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._probe import ALL, OK, Verdict
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._signaling_client import Lost, Refused, Session
 
@@ -56,6 +61,7 @@ class Probe:
         self.turn = spec.get("turn") or {}
         self.seconds = spec["duration"]
         self.timeout = spec["timeout"]
+        self.negative = spec.get("negative", False)
         self.context = _signaling_client.tls_context(spec["ca_files"], spec["ca_pem"])
         self.calls = _probe.call_steps(self.turn.get("protocols") or [])
         self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
@@ -67,8 +73,23 @@ class Probe:
             f"It was not finished within {self.timeout} seconds.", "Raise the timeout, or look for what answers slowly."
         )
         plan = [(ALL, step) for step in ("welcome", "closed", "websocket")]
-        plan += [(item["id"], step) for item in self.instances for step in _probe.instance_steps(item, self.calls)]
+        plan += [(item["id"], step) for item in self.instances for step in self._steps(item)]
         return [self._verdicts.get(place, late).record(*place) for place in plan]
+
+    def _before(self, item: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the instance before this one in the list, None for the first."""
+        place = self.instances.index(item)
+        return self.instances[place - 1] if place else None
+
+    def _steps(self, item: dict[str, Any]) -> list[str]:
+        """Return the names of all steps of an instance in their order."""
+        apart = ["isolation"] if self._before(item) else []
+        refused = ["refusal"] if self.negative and item is self.instances[-1] else []
+        return [*_probe.instance_steps(item, []), *apart, *refused, *self.calls]
+
+    def _later(self, item: dict[str, Any]) -> list[str]:
+        """Return the steps of an instance that need its signed request and a session."""
+        return [step for step in self._steps(item) if step not in ("request", "features", "refusal")]
 
     def _note(self, instance: str, step: str, verdict: Verdict) -> bool:
         """Keep a verdict and return whether it is a good one."""
@@ -84,23 +105,28 @@ class Probe:
         if not await self._welcome():
             self._skip("the signaling server is not ready", ALL, "closed", "websocket")
             for item in self.instances:
-                self._skip("the signaling server is not ready", item["id"], *_probe.instance_steps(item, self.calls))
+                self._skip("the signaling server is not ready", item["id"], *self._steps(item))
             return
         _closed, *accepted = await asyncio.gather(self._closed(), *(self._request(item) for item in self.instances))
         able = [item for item, good in zip(self.instances, accepted) if good]
         for item in self.instances:
             if item not in able:
-                self._skip("the signed request failed", item["id"], "hello", *self.calls)
+                self._skip("the signed request failed", item["id"], *self._later(item))
+        await self._refuse(all(accepted))
         if not able:
             self._skip("no instance's signed request was accepted", ALL, "websocket")
             return
         # One internal session before all others: a wrong secret is tried once, not once for each call.
         if not await self._websocket(able[0]):
             for item in able:
-                self._skip("no session on the signaling server", item["id"], "hello", *self.calls)
+                self._skip("no session on the signaling server", item["id"], *self._later(item))
             return
         calls = [(item, step) for item in able for step in self.calls]
-        await asyncio.gather(*(self._hello(item) for item in able), *(self._call(*call) for call in calls))
+        await asyncio.gather(
+            *(self._hello(item) for item in able),
+            *(self._isolate(item, able) for item in able),
+            *(self._call(*call) for call in calls),
+        )
         for item, step in calls:
             if _probe.is_doubtful(self._verdicts[item["id"], step]):
                 await self._call(item, step)
@@ -139,6 +165,39 @@ class Probe:
         except (OSError, HTTPException) as error:
             return self._note(item["id"], "request", _probe.unreachable(error, self.host))
         return self._note(item["id"], "request", _probe.request(item["url"], answer.status))
+
+    async def _refuse(self, accepted: bool) -> None:
+        """Take the one step of a run that is meant to be refused, and never a second one."""
+        if not self.negative:
+            return
+        item, other = self.instances[-1], self._before(self.instances[-1])
+        if not accepted:
+            self._skip("a signed request of this run has failed already", item["id"], "refusal")
+            return
+        secret, whose = (other["secret"], other["id"]) if other else (secrets.token_hex(32), "nobody")
+        body = json.dumps({"type": "message", "message": {"data": {}}}).encode()
+        headers = _signaling_client.signed_headers(secret, item["url"], body)
+        try:
+            answer = await self._fetch(f"/api/v1/room/{room_name()}", headers, body)
+        except (OSError, HTTPException) as error:
+            self._note(item["id"], "refusal", _probe.unreachable(error, self.host))
+            return
+        self._note(item["id"], "refusal", _probe.refusal(whose, item["url"], answer.status))
+
+    async def _isolate(self, item: dict[str, Any], able: list[dict[str, Any]]) -> None:
+        """Compare an instance with the one before it. All pairs would cost much and find no more."""
+        other = self._before(item)
+        if other is None:
+            return
+        if other not in able:
+            self._skip(f"the signed request of {other['id']} failed", item["id"], "isolation")
+            return
+        opened = [lambda each=each: self._internal_session(each) for each in (other, item)]
+        try:
+            verdict = _probe.isolation(other["id"], await _isolation.look(*opened, room_name()))
+        except Exception as error:  # noqa: BLE001
+            verdict = self._explain(error)
+        self._note(item["id"], "isolation", verdict)
 
     async def _websocket(self, item: dict[str, Any]) -> bool:
         try:

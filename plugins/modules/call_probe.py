@@ -14,8 +14,10 @@ description:
   - Talks to the signaling server from where it runs, as clients do, and places real calls with aiortc. It asks for its
     welcome, for paths that must not be public, sends a signed request and a hello with a made-up ticket for each
     instance, then lets two peers per path exchange sound and picture through Janus, directly and over TURN only.
-  - It never causes a failed authentication while everything is right, and tries nothing again that was refused, since
-    the signaling server locks an address out after ten refusals.
+  - Peers of each instance and of the one before it in the list join rooms of one name, and must not see or hear each
+    other.
+  - It never causes a failed authentication while everything is right and O(negative) is not set, and tries nothing
+    again that was refused, since the signaling server locks an address out after ten refusals.
   - Names of the proxy environment (C(https_proxy) and the like) are not used, as media does not pass such proxies.
   - Run it on the controller or on any machine from which calls should work, with the Python that has the libraries.
 requirements:
@@ -104,6 +106,14 @@ options:
         elements: str
         choices: [udp, tcp]
         default: [udp, tcp]
+  negative:
+    description:
+      - Whether to send one request that must be refused, for the last instance with the secret of the one before it
+        (with a made-up one where it is the only instance). It is not sent when a signed request has failed already.
+      - The signaling server counts it as a failed authentication of this machine's address, and locks out who has ten
+        within half an hour. So never set it where the probe runs on a Nextcloud or shares its address.
+    type: bool
+    default: false
   duration:
     description: Seconds of media on each path.
     type: int
@@ -183,8 +193,9 @@ results:
       type: str
     step:
       description:
-        - One of welcome, closed, websocket for the server, else one of request, hello, features, direct, turn-udp,
-          turn-tcp. There is no features step without O(instances[].talk_version).
+        - One of welcome, closed, websocket for the server, else one of request, hello, features, isolation, refusal,
+          direct, turn-udp, turn-tcp. There is no features step without O(instances[].talk_version), no isolation
+          step for the first instance, and refusal only for the last one with O(negative).
       type: str
     name:
       description: The step's name for people.
@@ -207,7 +218,9 @@ results:
           C(loss_percent), C(first_frame_seconds), C(late_seconds) (by how much the probe itself was late at worst),
           C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
         - For a call that failed, how far ICE came. For the welcome, C(version) and C(features). For the features,
-          C(talk_version), C(missing_required) and C(missing_optional).
+          C(talk_version), C(missing_required) and C(missing_optional). For isolation C(other) (the instance before),
+          C(control) (whether the instance's own peers saw and heard each other) and C(learnt) (what one learnt of the
+          other, expected empty). For refusal C(status).
       type: dict
   sample:
     - instance: nc
@@ -298,6 +311,7 @@ def main() -> None:
             "resolve": {"type": "dict", "default": {}},
             "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
             "turn": {"type": "dict", "options": TURN},
+            "negative": {"type": "bool", "default": False},
             "duration": {"type": "int", "default": 3},
             "timeout": {"type": "int", "default": 180},
             "fail_on_error": {"type": "bool", "default": True},

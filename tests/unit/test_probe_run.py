@@ -145,6 +145,64 @@ def test_a_refused_signature_is_not_tried_again_and_stops_the_instance(web):
     assert [item["step"] for item in report["failures"]] == ["request", "request"]
 
 
+def given_secrets(web, *secrets):
+    """Let the server accept exactly these secrets, in the order of the instances, and return what was refused."""
+    instances = [{**item, "secret": secret} for item, secret in zip(spec()["instances"], secrets)]
+    refused = []
+
+    async def fetch(self, path, headers=None, body=None):
+        if not path.startswith("/api/v1/room/"):
+            return await original(self, path, headers, body)
+        known = {item["url"]: item["secret"] for item in instances}
+        secret = known[headers["Spreed-Signaling-Backend"]]
+        signed = _signaling_client.checksum(secret, headers["Spreed-Signaling-Random"], body)
+        if signed == headers["Spreed-Signaling-Checksum"]:
+            return _signaling_client.Answer(200, {}, b"{}")
+        refused.append(headers["Spreed-Signaling-Backend"])
+        return _signaling_client.Answer(403, {}, b"")
+
+    original = _probe_run.Probe._fetch
+    return instances, refused, fetch
+
+
+@pytest.mark.parametrize(
+    ("negative", "secrets", "refused", "status"),
+    [
+        (False, ("2" * 64, "4" * 64), [], None),
+        (True, ("2" * 64, "4" * 64), ["https://dev.example.org"], "ok"),
+        (True, ("2" * 64, "2" * 64), [], "failed"),
+        (True, ("2" * 64,), ["https://nc.example.org"], "ok"),
+    ],
+)
+def test_one_refusal_is_provoked_on_request(web, monkeypatch, negative, secrets, refused, status):
+    web.answers["/spreed"] = (404, {}, b"")
+    instances, seen, fetch = given_secrets(web, *secrets)
+    monkeypatch.setattr(_probe_run.Probe, "_fetch", fetch)
+    report = asyncio.run(_probe_run.limited(spec(web.url, instances=instances, negative=negative)))
+    rows = [row for row in report["results"] if row["step"] == "refusal"]
+    assert seen == refused
+    assert [(row["instance"], row["status"]) for row in rows] == ([(instances[-1]["id"], status)] if status else [])
+
+
+def test_no_refusal_is_provoked_where_one_happened(web):
+    web.answers["/api/v1/room/"] = (403, {}, b"")
+    report = asyncio.run(_probe_run.limited(spec(web.url, negative=True)))
+    assert len([1 for method, _path, _headers in web.seen if method == "POST"]) == 2
+    assert statuses(report)["dev", "refusal"] == SKIPPED
+
+
+def test_isolation_is_a_step_between_neighbours(web):
+    web.answers["/spreed"] = (404, {}, b"")
+    third = {**spec()["instances"][0], "id": "third", "url": "https://third.example.org"}
+    report = asyncio.run(_probe_run.limited(spec(web.url, instances=[*spec()["instances"], third])))
+    assert [place for place, status in statuses(report).items() if place[1] == "isolation"] == [
+        ("dev", "isolation"),
+        ("third", "isolation"),
+    ]
+    alone = asyncio.run(_probe_run.limited(spec(web.url, instances=spec()["instances"][:1])))
+    assert not [row for row in alone["results"] if row["step"] == "isolation"]
+
+
 def test_paths_that_are_open_are_named(web):
     web.answers["/metrics"] = (200, {}, b"secret")
     web.answers["/api/v1/room/"] = (403, {}, b"")
@@ -219,7 +277,7 @@ def test_a_doubtful_call_is_placed_once_more_and_alone(monkeypatch):
         return True
 
     monkeypatch.setattr(_probe_run._call, "place", place)
-    for step in ("_welcome", "_request", "_websocket", "_hello", "_closed"):
+    for step in ("_welcome", "_request", "_websocket", "_hello", "_closed", "_isolate"):
         monkeypatch.setattr(_probe_run.Probe, step, good)
     report = asyncio.run(_probe_run.limited(spec()))
     assert placed == ["direct", "udp", "tcp"] * 2 + ["udp", "tcp"] * 2
