@@ -24,7 +24,7 @@ Open = Callable[[], Awaitable[Session]]
 
 
 async def heard(session: Session, wanted: set[str], seconds: float) -> set[str]:
-    """Return the ways ("to" or "room", and the sender) of the messages that come, until all `wanted` did or time is up."""
+    """Return way ("to" or "room") and sender of the messages that come, until all `wanted` came or the time is over."""
     found: set[str] = set()
     end = time.monotonic() + seconds
     while not (wanted and wanted <= found):

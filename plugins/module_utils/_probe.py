@@ -40,6 +40,7 @@ STEP_NAMES = {
     "isolation": "apart from others",
     "refusal": "wrong secret refused",
     "direct": "direct call",
+    "screen": "screen share",
 }
 
 RUN_DEPLOY = "Run the deployment again and look at the log of the container"
@@ -96,7 +97,12 @@ def call_steps(protocols: Sequence[str]) -> list[str]:
 
 def step_name(step: str) -> str:
     """Return a step's name for people."""
-    return STEP_NAMES.get(step) or f"call over TURN {step.partition('-')[2]}"
+    return STEP_NAMES.get(step) or f"call over TURN {turn_protocol(step)}"
+
+
+def turn_protocol(step: str) -> str:
+    """Return by which protocol a call reaches the TURN server, "" for one that uses none."""
+    return step.partition("turn-")[2]
 
 
 # --- the way to a server -------------------------------------------------------------------------------------------
@@ -484,6 +490,13 @@ def join_address(candidate: Mapping[str, Any]) -> str:
     return f"[{address}]:{candidate['port']}" if ":" in address else f"{address}:{candidate['port']}"
 
 
+DATA_ERRORS = {
+    "no offer": "Janus offers the subscriber none",
+    "closed": "the publisher's did not open",
+    "lost": "both are open, and nothing arrived",
+}
+
+
 def call(step: str, figures: dict[str, Any]) -> Verdict:
     """Judge the figures of a call that was connected."""
     figures = {**figures, "loss_percent": loss_percent(figures)}
@@ -494,14 +507,22 @@ def call(step: str, figures: dict[str, Any]) -> Verdict:
             "Look at the log of the container janus, and for a firewall that drops large UDP packets.",
             **figures,
         )
-    loss, audio, video = figures["loss_percent"], figures["audio"], figures["video"]
-    lost = audio["lost"] + video["lost"]
+    data = figures.get("data", "ok")
+    if data != "ok":
+        return failed(
+            f"Sound and picture came through, but no text did through a data channel ({DATA_ERRORS[data]}).",
+            "Build janus with data channels (libusrsctp) and look at the log of the container janus.",
+            **figures,
+        )
+    loss, kinds = figures["loss_percent"], [kind for kind in ("audio", "video") if kind in figures]
+    lost = sum(figures[kind]["lost"] for kind in kinds)
     share = f" ({loss:g} %)" if lost else ""
     seen = (
-        f"{audio['received']} audio and {video['received']} video packets, {lost} lost{share}, "
+        f"{' and '.join(str(figures[kind]['received']) + ' ' + kind for kind in kinds)} packets, {lost} lost{share}, "
+        f"{'a text, ' if 'data' in figures else ''}"
         f"first picture after {figures.get('first_frame_seconds', 0):.1f} s, {show_pair(figures['pair'])}"
     )
-    if step != "direct" and figures["pair"] and figures["pair"]["local"]["type"] != "relay":
+    if turn_protocol(step) and figures["pair"] and figures["pair"]["local"]["type"] != "relay":
         return failed(
             f"The call did not go through TURN but by {show_pair(figures['pair'])}.",
             "Install the newest aiortc on the controller: it was told to use nothing but TURN.",
@@ -535,7 +556,7 @@ def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any])
         return no_description(stage, code, message)
     turn = evidence.get("turn") or {}
     if turn and turn.get("allocate") != "ok":
-        return no_allocation(server, step.partition("-")[2], str(turn.get("allocate", "")), evidence)
+        return no_allocation(server, turn_protocol(step), str(turn.get("allocate", "")), evidence)
     if stage == "turn":
         return failed(
             f"The TURN server {server} gave no relay address at the first attempt and one at the second.",
@@ -603,7 +624,7 @@ def no_path(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> 
             "Look for a firewall that drops large UDP packets, and at the log of the container janus.",
             **evidence,
         )
-    if step == "direct":
+    if not turn_protocol(step):
         return failed(
             f"No media path from the controller to Janus at {where} ({stage}).",
             "Open the UDP range of Janus in the firewall before the HPB host, "

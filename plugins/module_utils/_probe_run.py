@@ -35,6 +35,8 @@ HTTP_SECONDS = 10
 HELLO_SECONDS = 25
 # All calls encode, encrypt and decode in this one process: many more at once would measure the controller.
 CALLS_AT_ONCE = 6
+# A screen share is one more stream of the kind that the other calls have proven already.
+SCREEN_SECONDS = 1
 # What the child gets for its start and its last words, beside the time for its steps.
 SPARE_SECONDS = 20
 # The name behind which an IPv6 address of a TURN server is given to aiortc, which takes names only.
@@ -63,7 +65,7 @@ class Probe:
         self.timeout = spec["timeout"]
         self.negative = spec.get("negative", False)
         self.context = _signaling_client.tls_context(spec["ca_files"], spec["ca_pem"])
-        self.calls = _probe.call_steps(self.turn.get("protocols") or [])
+        self.calls = [*_probe.call_steps(self.turn.get("protocols") or []), "screen"]
         self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -222,21 +224,30 @@ class Probe:
         self._note(item["id"], "hello", verdict)
 
     async def _call(self, item: dict[str, Any], step: str) -> None:
-        protocol = step.partition("-")[2]
+        protocol = _probe.turn_protocol(step)
         if protocol and not item.get("turn_secret"):
             self._skip("the instance has no TURN secret", item["id"], step)
             return
         server = self.turn["server"] if protocol else ""
         async with self.slots:
             try:
-                relay = self._relay(item, protocol) if protocol else None
-                figures = await _call.place(lambda: self._internal_session(item), room_name(), relay, self.seconds)
+                plan, seconds = self._plan(item, step)
+                figures = await _call.place(lambda: self._internal_session(item), room_name(), plan, seconds)
                 verdict = _probe.call(step, figures)
             except _call.CallFailed as error:
                 verdict = _probe.call_failed(step, server, error.stage, error.evidence)
             except Exception as error:  # noqa: BLE001
                 verdict = self._explain(error)
         self._note(item["id"], step, verdict)
+
+    def _plan(self, item: dict[str, Any], step: str) -> tuple[_call.Plan, float]:
+        """Return what the call of this step is made of, and the seconds of media in it."""
+        protocol = _probe.turn_protocol(step)
+        if protocol:
+            return _call.Plan(self._relay(item, protocol)), self.seconds
+        if step == "screen":
+            return _call.Plan(stream="screen", tracks=("video",)), SCREEN_SECONDS
+        return _call.Plan(data=True), self.seconds
 
     def _relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
         host, port = split_server(self.turn["server"])
