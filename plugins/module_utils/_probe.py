@@ -40,6 +40,7 @@ STEP_NAMES = {
     "isolation": "apart from others",
     "refusal": "wrong secret refused",
     "direct": "direct call",
+    "direct-ipv6": "direct call over IPv6",
     "screen": "screen share",
 }
 
@@ -90,9 +91,13 @@ def instance_steps(instance: Mapping[str, Any], calls: Sequence[str]) -> list[st
     return ["request", "hello", *(["features"] if instance.get("talk_version") else []), *calls]
 
 
-def call_steps(protocols: Sequence[str]) -> list[str]:
-    """Return the names of the calls that an instance gets."""
-    return ["direct", *(f"turn-{protocol}" for protocol in protocols)]
+def call_steps(protocols: Sequence[str], families: Sequence[str] = ("ipv4",)) -> list[str]:
+    """Return the names of the calls that an instance gets, for TURN protocols and address families.
+
+    `direct` is the call over IPv4, or over whatever there is; only where IPv6 is meant it is `direct-ipv6`.
+    """
+    direct = [name for name, family in (("direct", "ipv4"), ("direct-ipv6", "ipv6")) if family in families]
+    return [*direct, *(f"turn-{protocol}" for protocol in protocols), "screen"]
 
 
 def step_name(step: str) -> str:
@@ -550,6 +555,8 @@ def call(step: str, figures: dict[str, Any]) -> Verdict:
 def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> Verdict:
     """Explain a call that did not come about; `server` is the TURN server as configured, "" without one."""
     code, message = str(evidence.get("code", "")), str(evidence.get("message", ""))
+    if stage == "family":
+        return no_address(evidence)
     if stage == "signaling":
         return session_refused(code, message) if code else session_lost(message)
     if stage in ("offer", "requestoffer"):
@@ -566,6 +573,37 @@ def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any])
     return no_path(step, server, stage, evidence)
 
 
+FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
+
+
+def no_address(evidence: Mapping[str, Any]) -> Verdict:
+    """Explain that one side has no address of the family: side is name (that of the server), local or remote."""
+    family, side = FAMILIES.get(str(evidence.get("family")), "network"), evidence.get("side")
+    if side == "name":
+        return failed(
+            f"The signaling server's name has no {family} address to which the controller has a route.",
+            f"Give the name one in DNS and the controller a route, or take {family} out of families.",
+            **evidence,
+        )
+    if side == "local":
+        return failed(
+            f"The controller has no {family} address for media.",
+            f"Run the verification from a machine that has {family}.",
+            **evidence,
+        )
+    return failed(
+        f"Janus names no {family} address, so clients that have only {family} get no media directly.",
+        f"Let Janus use {family} (ipv6 and ice_enforce_list of its configuration), if the HPB host has it.",
+        **evidence,
+    )
+
+
+def no_family(evidence: Mapping[str, Any]) -> Verdict:
+    """Return the verdict of a call over IPv6 that nobody asked for, where one side has no IPv6 for media."""
+    verdict = no_address(evidence)
+    return Verdict(SKIPPED, verdict.cause, figures=verdict.figures)
+
+
 def no_description(stage: str, code: str, message: str) -> Verdict:
     """Explain an SFU that does not answer."""
     what = "take the publisher's offer" if stage == "offer" else "offer the publisher's stream to the subscriber"
@@ -577,6 +615,7 @@ def no_description(stage: str, code: str, message: str) -> Verdict:
 
 def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str, Any]) -> Verdict:
     """Explain a TURN server that gives no relay address."""
+    port = f"{'tcp' if protocol == 'tls' else protocol} {server.rpartition(':')[2]}"
     known = {
         "401": (
             f"The TURN server {server} refuses this instance's TURN secret (401).",
@@ -592,11 +631,19 @@ def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str,
         ),
         "timeout": (
             f"The TURN server {server} does not answer over {protocol}.",
-            f"Open {protocol} {server.rpartition(':')[2]} in the firewall before the HPB host. {RUN_DEPLOY} coturn.",
+            f"Open {port} in the firewall before the HPB host. {RUN_DEPLOY} coturn.",
         ),
         "refused": (
             f"Nothing listens for TURN on {server}.",
             f"{RUN_DEPLOY} coturn.",
+        ),
+        "certificate": (
+            f"The certificate of the TURN server {server} does not hold.",
+            "Check that it names the server and is valid now; a private authority must stand in hpb_ca_files.",
+        ),
+        "no tls": (
+            f"The TURN server {server} does not speak TLS.",
+            "Check its TLS port, and that coturn can read its certificate and key: without them it turns TLS off.",
         ),
         "name": (
             f"The name of the TURN server {server} does not resolve on the controller.",

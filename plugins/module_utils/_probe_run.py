@@ -14,10 +14,13 @@ import json
 import logging
 import os
 import secrets
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,7 +68,10 @@ class Probe:
         self.timeout = spec["timeout"]
         self.negative = spec.get("negative", False)
         self.context = _signaling_client.tls_context(spec["ca_files"], spec["ca_pem"])
-        self.calls = [*_probe.call_steps(self.turn.get("protocols") or []), "screen"]
+        # Those that were asked for; without a wish, those that there are, which is known later.
+        self.wished = list(spec.get("families") or [])
+        self.families = self.wished or ["ipv4"]
+        self.there: list[str] = []
         self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -77,6 +83,23 @@ class Probe:
         plan = [(ALL, step) for step in ("welcome", "closed", "websocket")]
         plan += [(item["id"], step) for item in self.instances for step in self._steps(item)]
         return [self._verdicts.get(place, late).record(*place) for place in plan]
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of the calls that each instance gets."""
+        return _probe.call_steps(self.turn.get("protocols") or [], self.families)
+
+    async def _find_families(self) -> None:
+        """Learn which families the server's name has. A name without any is the first request's to explain."""
+        parts = urlsplit(self.url)
+        with contextlib.suppress(OSError):
+            self.there = await asyncio.to_thread(
+                _signaling_client.families_of,
+                parts.hostname or "",
+                parts.port or (80 if parts.scheme == "http" else 443),
+            )
+        if not self.wished and len(self.there) > 1:
+            self.families = self.there
 
     def _before(self, item: dict[str, Any]) -> dict[str, Any] | None:
         """Return the instance before this one in the list, None for the first."""
@@ -104,6 +127,7 @@ class Probe:
 
     async def run(self) -> None:
         """Take all steps. What cannot succeed after a failure is not tried, so one cause is reported once."""
+        await self._find_families()
         if not await self._welcome():
             self._skip("the signaling server is not ready", ALL, "closed", "websocket")
             for item in self.instances:
@@ -228,14 +252,17 @@ class Probe:
         if protocol and not item.get("turn_secret"):
             self._skip("the instance has no TURN secret", item["id"], step)
             return
-        server = self.turn["server"] if protocol else ""
+        server = self._turn_address(protocol) if protocol else ""
         async with self.slots:
             try:
                 plan, seconds = self._plan(item, step)
                 figures = await _call.place(lambda: self._internal_session(item), room_name(), plan, seconds)
                 verdict = _probe.call(step, figures)
             except _call.CallFailed as error:
-                verdict = _probe.call_failed(step, server, error.stage, error.evidence)
+                if error.stage == "family" and step == "direct-ipv6" and not self.wished:
+                    verdict = _probe.no_family(error.evidence)
+                else:
+                    verdict = _probe.call_failed(step, server, error.stage, error.evidence)
             except Exception as error:  # noqa: BLE001
                 verdict = self._explain(error)
         self._note(item["id"], step, verdict)
@@ -247,10 +274,19 @@ class Probe:
             return _call.Plan(self._relay(item, protocol)), self.seconds
         if step == "screen":
             return _call.Plan(stream="screen", tracks=("video",)), SCREEN_SECONDS
-        return _call.Plan(data=True), self.seconds
+        # Where there is but one family and none was asked for, nothing is forbidden.
+        family = "ipv6" if step == "direct-ipv6" else ("ipv4" if self.wished or len(self.families) > 1 else "")
+        if family and family not in self.there:
+            raise _call.CallFailed("family", side="name", family=family)
+        return _call.Plan(data=True, family=family), self.seconds
+
+    def _turn_address(self, protocol: str) -> str:
+        """Return the TURN server as people write it; over TLS it listens on another port."""
+        host, colon, _port = self.turn["server"].rpartition(":")
+        return f"{host}{colon}{self.turn['tls_port']}" if protocol == "tls" else self.turn["server"]
 
     def _relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
-        host, port = split_server(self.turn["server"])
+        host, port = split_server(self._turn_address(protocol))
         credentials = _signaling_client.turn_credentials(item["turn_secret"], "probe", int(time.time()) + 3600)
         return _call.Relay(TURN_ALIAS if ":" in host else host, port, protocol, *credentials)
 
@@ -297,6 +333,16 @@ async def limited(spec: dict[str, Any]) -> dict[str, Any]:
     return _probe.report(probe.records())
 
 
+def authorities(spec: dict[str, Any]) -> str:
+    """Return all authorities that are trusted, as PEM: what the environment or OpenSSL says, and the options.
+
+    Raises OSError for a file that cannot be read.
+    """
+    usual = ssl.get_default_verify_paths().cafile
+    files = [Path(path) for path in [*([usual] if usual else []), *spec["ca_files"]]]
+    return "\n".join([*(path.read_text(encoding="utf-8") for path in files), *spec["ca_pem"]]) + "\n"
+
+
 def child(spec: dict[str, Any]) -> None:
     """Run the probe and write its report to standard output; never returns."""
     # Failures of single packets and checks are normal for the libraries; what counts is in the report.
@@ -319,9 +365,19 @@ def in_child(spec: dict[str, Any]) -> dict[str, Any]:
     data = json.dumps({**spec, "sys_path": sys.path})
     limit = spec["timeout"] + SPARE_SECONDS
     try:
-        process = subprocess.run(
-            [sys.executable, "-c", START], input=data, capture_output=True, text=True, timeout=limit, check=False
-        )
+        with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="utf-8") as bundle:
+            # TURN over TLS knows authorities only from the environment of its process.
+            bundle.write(authorities(spec))
+            bundle.flush()
+            process = subprocess.run(
+                [sys.executable, "-c", START],
+                input=data,
+                capture_output=True,
+                text=True,
+                timeout=limit,
+                check=False,
+                env={**os.environ, "SSL_CERT_FILE": bundle.name},
+            )
     except subprocess.TimeoutExpired as error:
         raise ProbeError(
             f"The probe was still busy after {limit} seconds and was ended: look at the load of the controller, "

@@ -140,6 +140,23 @@ def pinned_names(pins: dict[str, str]) -> Iterator[None]:
         socket.getaddrinfo = original
 
 
+def families_of(host: str, port: int) -> list[str]:
+    """Return which of ipv4 and ipv6 the name has addresses of that this machine has a route to. Sends nothing.
+
+    Raises OSError when the name does not resolve at all.
+    """
+    found = {info[0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)}
+    families = []
+    for name, family in (("ipv4", socket.AF_INET), ("ipv6", socket.AF_INET6)):
+        with contextlib.suppress(OSError):
+            if family in found:
+                address = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0][4]
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    probe.connect(address)
+                families.append(name)
+    return families
+
+
 def fetch(
     url: str,
     context: ssl.SSLContext | None,

@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Talks to the signaling server from where it runs, as clients do, and places real calls with aiortc. It asks for its
     welcome, for paths that must not be public, sends a signed request and a hello with a made-up ticket for each
-    instance, then lets two peers per path exchange sound and picture through Janus, directly and over TURN only.
+    instance, then lets two peers per path exchange sound and picture through Janus, directly and over TURN only. In
+    direct calls a text goes through a data channel too, and each instance gets a screen share.
   - Peers of each instance and of the one before it in the list join rooms of one name, and must not see or hear each
     other.
   - It never causes a failed authentication while everything is right and O(negative) is not set, and tries nothing
@@ -101,11 +102,26 @@ options:
         type: str
         required: true
       protocols:
-        description: The transports to it. Each is a call of its own for each instance.
+        description:
+          - The transports to it. Each is a call of its own for each instance. For C(tls) the certificate must name the
+            server as in O(turn.server), and hold by the same authorities as that of O(url).
         type: list
         elements: str
-        choices: [udp, tcp]
+        choices: [udp, tcp, tls]
         default: [udp, tcp]
+      tls_port:
+        description: The port at which it speaks TLS.
+        type: int
+        default: 5349
+  families:
+    description:
+      - The families of addresses over which direct calls are placed, each one a call of its own. One that is named
+        here and is not there is a failure.
+      - By default those of which the name in O(url) has addresses (O(resolve) included) to which this machine has a
+        route. Where these are both, and Janus or this machine has no IPv6 for media, that call is skipped.
+    type: list
+    elements: str
+    choices: [ipv4, ipv6]
   negative:
     description:
       - Whether to send one request that must be refused, for the last instance with the secret of the one before it
@@ -194,8 +210,9 @@ results:
     step:
       description:
         - One of welcome, closed, websocket for the server, else one of request, hello, features, isolation, refusal,
-          direct, turn-udp, turn-tcp. There is no features step without O(instances[].talk_version), no isolation
-          step for the first instance, and refusal only for the last one with O(negative).
+          direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, screen. There is no features step without
+          O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last one
+          with O(negative). For direct-ipv6 see O(families).
       type: str
     name:
       description: The step's name for people.
@@ -216,7 +233,8 @@ results:
       description:
         - What was measured. For a call C(audio) and C(video), each with C(received), C(lost) (packets) and C(frames),
           C(loss_percent), C(first_frame_seconds), C(late_seconds) (by how much the probe itself was late at worst),
-          C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
+          C(kbit_per_second) (of all that arrived), C(pair) and C(publisher_pair) (each with C(local) and C(remote)),
+          and for a direct call C(data) (V(ok) when a text came through a data channel).
         - For a call that failed, how far ICE came. For the welcome, C(version) and C(features). For the features,
           C(talk_version), C(missing_required) and C(missing_optional). For isolation C(other) (the instance before),
           C(control) (whether the instance's own peers saw and heard each other) and C(learnt) (what one learnt of the
@@ -271,7 +289,8 @@ INSTANCE = {
 }
 TURN = {
     "server": {"type": "str", "required": True},
-    "protocols": {"type": "list", "elements": "str", "choices": ["udp", "tcp"], "default": ["udp", "tcp"]},
+    "protocols": {"type": "list", "elements": "str", "choices": ["udp", "tcp", "tls"], "default": ["udp", "tcp"]},
+    "tls_port": {"type": "int", "default": 5349},
 }
 
 
@@ -294,9 +313,14 @@ def problem(params: dict[str, Any]) -> str:
         return f"A text of ca_pem is no certificate in PEM format ({error.strerror or error}): correct it."
     if params["turn"]:
         try:
-            _probe_run.split_server(params["turn"]["server"])
+            host, _port = _probe_run.split_server(params["turn"]["server"])
         except _probe_run.ProbeError as error:
             return str(error)
+        if "tls" in params["turn"]["protocols"] and ":" in host:
+            return (
+                f"The TURN server is the address {host}, expected a name for a call over TLS, whose certificate is "
+                "checked for it: correct turn.server, or take tls out of turn.protocols."
+            )
     return ""
 
 
@@ -311,6 +335,7 @@ def main() -> None:
             "resolve": {"type": "dict", "default": {}},
             "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
             "turn": {"type": "dict", "options": TURN},
+            "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"]},
             "negative": {"type": "bool", "default": False},
             "duration": {"type": "int", "default": 3},
             "timeout": {"type": "int", "default": 180},
