@@ -32,6 +32,7 @@ try:
         RTCPeerConnection,
         RTCRtpSender,
         RTCSessionDescription,
+        rtp,
     )
     from aiortc.mediastreams import MediaStreamError
     from aiortc.sdp import candidate_from_sdp
@@ -39,8 +40,6 @@ try:
 except ImportError:  # The module says so before anything of this is used.
     MediaStreamTrack = object
 
-# Width, height, and how many lines of a picture are noise.
-SMALL = (160, 120, 16)
 PICTURES_PER_SECOND = 15
 SAMPLES = 960  # 20 ms at 48 kHz, which is one packet
 SAMPLE_RATE = 48000
@@ -75,13 +74,33 @@ class Relay:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture of grey noise: the first `lines` of it, every point up to `contrast` from the middle grey.
+
+    An encoder spends much on faint noise where it may, and nearly nothing where it must not; strong noise it cannot
+    shrink at all.
+    """
+
+    width: int = 160
+    height: int = 120
+    lines: int = 16
+    contrast: int = 127
+
+
+# Wants more than aiortc sends, and can be had for less than its least.
+GREEDY = Picture(480, 360, 360, 16)
+# How long its stream may take to become steady.
+SETTLE_SECONDS = 1.5
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a call is made of.
 
     relay: the TURN server for all media, None for the direct way. family: ipv4 or ipv6 for candidates of that family
     only, "" for all. stream: video, or screen for the second stream of a peer. tracks: kinds of media in it.
-    data: whether a text goes through a data channel as well. picture: width, height and noisy lines.
-    settle: seconds between the first picture and the measurement.
+    data: whether a text goes through a data channel as well. greedy: whether the picture is one for which the
+    publisher would spend all that it may; its bitrate is measured when it is steady.
     """
 
     relay: Relay | None = None
@@ -89,8 +108,7 @@ class Plan:
     stream: str = "video"
     tracks: tuple[str, ...] = ("audio", "video")
     data: bool = False
-    picture: tuple[int, int, int] = SMALL
-    settle: float = 0.0
+    greedy: bool = False
 
 
 class CallFailed(Exception):
@@ -108,10 +126,12 @@ class CallFailed(Exception):
 class Noise(MediaStreamTrack):
     """Noise that a codec cannot shrink to nothing, so that packets flow all the time, but few at once."""
 
-    def __init__(self, kind: str, picture: tuple[int, int, int] = SMALL) -> None:
+    def __init__(self, kind: str, picture: Picture) -> None:
         super().__init__()
         self.kind = kind
         self._picture = picture
+        spread = 2 * picture.contrast + 1
+        self._greys = bytes(128 - picture.contrast + value * spread // 256 for value in range(256))
         self._count = -1
         self._start = 0.0
         self._pictures: list[Any] = []
@@ -134,11 +154,10 @@ class Noise(MediaStreamTrack):
             frame.time_base = fractions.Fraction(1, SAMPLE_RATE)
             return frame
         pts = await self._tick(90000, 90000 // PICTURES_PER_SECOND)
-        width, height, lines = self._picture
-        frame = VideoFrame(width, height, "yuv420p")
+        frame = VideoFrame(self._picture.width, self._picture.height, "yuv420p")
         for index, plane in enumerate(frame.planes):
-            noise = lines * plane.line_size if index == 0 else 0
-            plane.update(os.urandom(noise) + bytes([128]) * (plane.buffer_size - noise))
+            noise = self._picture.lines * plane.line_size if index == 0 else 0
+            plane.update(os.urandom(noise).translate(self._greys) + bytes([128]) * (plane.buffer_size - noise))
         frame.pts = pts
         frame.time_base = fractions.Fraction(1, 90000)
         return frame
@@ -159,6 +178,7 @@ class Peer:
             policy = RTCIceTransportPolicy.RELAY
         self.connection = RTCPeerConnection(RTCConfiguration(servers, policy, RTCBundlePolicy.MAX_BUNDLE))
         self.channel: Any = None
+        self.allowed: list[int] = []
         self.texts: asyncio.Queue[str] = asyncio.Queue()
         self.description: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._early: list[dict[str, Any]] = []
@@ -330,10 +350,32 @@ async def described(peer: Peer, stage: str, seconds: float) -> dict[str, Any]:
         raise CallFailed(stage, code="timeout") from error
 
 
+def watch_limits(sender: Any) -> list[int]:
+    """Return a list that grows by each bitrate (bit/s) that the SFU tells a sender as its limit (REMB).
+
+    It stays empty where aiortc has other private names; the measured bitrate has to do then.
+    """
+    limits: list[int] = []
+    handle = getattr(sender, "_handle_rtcp_packet", None)
+    if handle is None:
+        return limits
+
+    async def watched(packet: Any) -> None:
+        with contextlib.suppress(ValueError, AttributeError):
+            if packet.fmt == rtp.RTCP_PSFB_APP:
+                limits.append(rtp.unpack_remb_fci(packet.fci)[0])
+        await handle(packet)
+
+    sender._handle_rtcp_packet = watched
+    return limits
+
+
 async def publish(peer: Peer) -> None:
     """Send noise to the SFU until the peer is closed."""
     for kind in peer.plan.tracks:
-        transceiver = peer.connection.addTransceiver(Noise(kind, peer.plan.picture), "sendonly")
+        transceiver = peer.connection.addTransceiver(Noise(kind, GREEDY if peer.plan.greedy else Picture()), "sendonly")
+        if peer.plan.greedy:
+            peer.allowed = watch_limits(transceiver.sender)
         # Without the retransmission format, repeated packets keep their stream and the counts stay true.
         codecs = RTCRtpSender.getCapabilities(kind).codecs
         wanted = ("audio/opus", "video/vp8")
@@ -411,7 +453,7 @@ async def measure(peer: Peer, receptions: list[Reception], asked: float, seconds
         wait.cancel()
     missing = sorted(set(peer.plan.tracks) - {item.kind for item in receptions if item.frames})
     if not missing:
-        await asyncio.sleep(peer.plan.settle)
+        await asyncio.sleep(SETTLE_SECONDS if peer.plan.greedy else 0)
     before, begun = await received_bytes(peer), time.monotonic()
     late = 0.0 if missing else await listen(seconds)
     kilobits = (await received_bytes(peer) - before) * 8 / 1000 / max(0.001, time.monotonic() - begun)
@@ -440,8 +482,9 @@ async def place(
 
     They are: audio and video (received and lost packets, frames), first_frame_seconds (from the request for the
     stream to its first picture), pair and publisher_pair (selected candidates), missing (kinds that never came),
-    kbit_per_second (of all that arrived), late_seconds (by how much this process was late at worst), and with
-    plan.data the data: ok, or what `pass_text` says.
+    kbit_per_second (of all that arrived), late_seconds (by how much this process was late at worst), with
+    plan.data the data (ok, or what `pass_text` says), with plan.greedy told_kbit_per_second (the limit that the SFU
+    told the publisher, 0 for none).
     Raises `CallFailed`.
     """
     relay = plan.relay
@@ -458,6 +501,9 @@ async def place(
         text = asyncio.ensure_future(pass_text(publisher, subscriber)) if plan.data else None
         figures = await measure(subscriber, receptions, asked, seconds)
         figures["publisher_pair"] = publisher.pair()
+        if plan.greedy:
+            # The first ones are lower: the SFU lets a sender begin gently.
+            figures["told_kbit_per_second"] = round(max(publisher.allowed, default=0) / 1000)
         if text:
             figures["data"] = await text
         return figures

@@ -29,6 +29,10 @@ LOSS_WARNING = 1.0
 LOSS_FAILED = 10.0
 # Seconds by which a probe may be late before its own loss counts no more as the line's.
 LATE = 0.2
+# A bitrate may be above its limit by this factor (headers, encoders that aim badly), and proves nothing below that one.
+BITRATE_ABOVE, BITRATE_BELOW = 1.15, 0.3
+# What aiortc's encoder sends at least and at most, in kbit/s.
+ENCODER_LEAST, ENCODER_MOST = 250, 1500
 
 STEP_NAMES = {
     "welcome": "signaling server",
@@ -42,6 +46,7 @@ STEP_NAMES = {
     "direct": "direct call",
     "direct-ipv6": "direct call over IPv6",
     "screen": "screen share",
+    "bitrate": "bitrate limit",
 }
 
 RUN_DEPLOY = "Run the deployment again and look at the log of the container"
@@ -550,6 +555,32 @@ def call(step: str, figures: dict[str, Any]) -> Verdict:
     if loss > LOSS_WARNING:
         return Verdict(WARNING, seen, f"{loss:g} % of the packets were lost.", "Check the line and the load.", figures)
     return Verdict(OK, seen, figures=figures)
+
+
+def bitrate(limit: int | None, figures: dict[str, Any]) -> Verdict:
+    """Judge a call whose picture wanted more than the instance may send; `limit` in bit/s, None for an unknown one.
+
+    The limit is in force when Janus tells it to the publisher, and what arrives keeps to it.
+    """
+    got, told = figures["kbit_per_second"], figures["told_kbit_per_second"]
+    allowed = round(limit / 1000) if limit else 0
+    figures = {**figures, "limit_kbit_per_second": allowed or None}
+    if figures.get("missing"):
+        return call("bitrate", figures)
+    seen = f"{got} kbit/s" + (f", Janus allows {told} kbit/s" if told else "")
+    if not allowed:
+        return passed(f"{seen}; the instance's own limit is not known", **figures)
+    if told > allowed * BITRATE_ABOVE or got > max(allowed, ENCODER_LEAST) * BITRATE_ABOVE:
+        return failed(
+            f"The bitrate limit of {allowed} kbit/s is not in force: {seen}.",
+            "Run the deployment again, and look at maxstreambitrate of this instance in server.conf.",
+            **figures,
+        )
+    if got < allowed * BITRATE_BELOW:
+        return passed(f"{seen}; the stream could not be driven to the limit of {allowed} kbit/s", **figures)
+    if not told and allowed * BITRATE_ABOVE >= ENCODER_MOST:
+        return passed(f"{seen}; the probe sends no more, so the limit of {allowed} kbit/s is not proven", **figures)
+    return passed(f"{seen} of {allowed} kbit/s", **figures)
 
 
 def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> Verdict:

@@ -40,6 +40,9 @@ HELLO_SECONDS = 25
 CALLS_AT_ONCE = 6
 # A screen share is one more stream of the kind that the other calls have proven already.
 SCREEN_SECONDS = 1
+# Bitrates of shorter times depend on single pictures.
+BITRATE_SECONDS = 3
+LIMITS = ("session_limit", "stream_bitrate")
 # What the child gets for its start and its last words, beside the time for its steps.
 SPARE_SECONDS = 20
 # The name behind which an IPv6 address of a TURN server is given to aiortc, which takes names only.
@@ -72,6 +75,7 @@ class Probe:
         self.wished = list(spec.get("families") or [])
         self.families = self.wished or ["ipv4"]
         self.there: list[str] = []
+        self.bitrate = spec.get("bitrate", False)
         self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -88,6 +92,10 @@ class Probe:
     def calls(self) -> list[str]:
         """The names of the calls that each instance gets."""
         return _probe.call_steps(self.turn.get("protocols") or [], self.families)
+
+    def limits(self) -> dict[str, dict[str, Any]]:
+        """Return what the options say of each instance's limits, which no call can show."""
+        return {item["id"]: {name: item.get(name) for name in LIMITS} for item in self.instances}
 
     async def _find_families(self) -> None:
         """Learn which families the server's name has. A name without any is the first request's to explain."""
@@ -110,7 +118,8 @@ class Probe:
         """Return the names of all steps of an instance in their order."""
         apart = ["isolation"] if self._before(item) else []
         refused = ["refusal"] if self.negative and item is self.instances[-1] else []
-        return [*_probe.instance_steps(item, []), *apart, *refused, *self.calls]
+        heavy = ["bitrate"] if self.bitrate else []
+        return [*_probe.instance_steps(item, []), *apart, *refused, *self.calls, *heavy]
 
     def _later(self, item: dict[str, Any]) -> list[str]:
         """Return the steps of an instance that need its signed request and a session."""
@@ -156,6 +165,9 @@ class Probe:
         for item, step in calls:
             if _probe.is_doubtful(self._verdicts[item["id"], step]):
                 await self._call(item, step)
+        # One after the other: they would take the bandwidth and the time of this process from each other.
+        for item in able if self.bitrate else []:
+            await self._call(item, "bitrate")
 
     async def _welcome(self) -> bool:
         try:
@@ -257,7 +269,10 @@ class Probe:
             try:
                 plan, seconds = self._plan(item, step)
                 figures = await _call.place(lambda: self._internal_session(item), room_name(), plan, seconds)
-                verdict = _probe.call(step, figures)
+                if step == "bitrate":
+                    verdict = _probe.bitrate(item.get("stream_bitrate"), figures)
+                else:
+                    verdict = _probe.call(step, figures)
             except _call.CallFailed as error:
                 if error.stage == "family" and step == "direct-ipv6" and not self.wished:
                     verdict = _probe.no_family(error.evidence)
@@ -274,6 +289,8 @@ class Probe:
             return _call.Plan(self._relay(item, protocol)), self.seconds
         if step == "screen":
             return _call.Plan(stream="screen", tracks=("video",)), SCREEN_SECONDS
+        if step == "bitrate":
+            return _call.Plan(tracks=("video",), greedy=True), BITRATE_SECONDS
         # Where there is but one family and none was asked for, nothing is forbidden.
         family = "ipv6" if step == "direct-ipv6" else ("ipv4" if self.wished or len(self.families) > 1 else "")
         if family and family not in self.there:
@@ -330,7 +347,7 @@ async def limited(spec: dict[str, Any]) -> dict[str, Any]:
     probe = Probe(spec)
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(probe.run(), spec["timeout"])
-    return _probe.report(probe.records())
+    return {**_probe.report(probe.records()), "limits": probe.limits()}
 
 
 def authorities(spec: dict[str, Any]) -> str:

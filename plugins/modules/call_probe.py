@@ -93,6 +93,14 @@ options:
           - Version of the Nextcloud's Talk, when it is known. The signaling server's features are then compared with
             what this Talk needs. One that it requires and does not find is a failure.
         type: str
+      session_limit:
+        description: How many sessions it may have at the same time, 0 for no limit. It is only returned.
+        type: int
+      stream_bitrate:
+        description:
+          - The highest bitrate of one camera in bit/s, as configured in the signaling server, for O(bitrate). Without
+            it the bitrate is measured and not judged.
+        type: int
   turn:
     description: The TURN server. Without it only direct calls are placed.
     type: dict
@@ -122,6 +130,15 @@ options:
     type: list
     elements: str
     choices: [ipv4, ipv6]
+  bitrate:
+    description:
+      - Whether to place one more call for each instance, one after the other, with a picture for which the publisher
+        would spend more than it may. The bitrate that Janus allows and the one that arrives must not be above
+        O(instances[].stream_bitrate) by more than 15 %.
+      - aiortc sends between 0.25 and 1.5 Mbit/s. Outside of them only what Janus tells the publisher is judged.
+      - It takes about 6 seconds for each instance, and loads the line and this machine.
+    type: bool
+    default: false
   negative:
     description:
       - Whether to send one request that must be refused, for the last instance with the secret of the one before it
@@ -210,9 +227,9 @@ results:
     step:
       description:
         - One of welcome, closed, websocket for the server, else one of request, hello, features, isolation, refusal,
-          direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, screen. There is no features step without
+          direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, screen, bitrate. There is no features step without
           O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last one
-          with O(negative). For direct-ipv6 see O(families).
+          with O(negative). For direct-ipv6 see O(families), for bitrate O(bitrate).
       type: str
     name:
       description: The step's name for people.
@@ -234,7 +251,9 @@ results:
         - What was measured. For a call C(audio) and C(video), each with C(received), C(lost) (packets) and C(frames),
           C(loss_percent), C(first_frame_seconds), C(late_seconds) (by how much the probe itself was late at worst),
           C(kbit_per_second) (of all that arrived), C(pair) and C(publisher_pair) (each with C(local) and C(remote)),
-          and for a direct call C(data) (V(ok) when a text came through a data channel).
+          and for a direct call C(data) (V(ok) when a text came through a data channel). For bitrate also
+          C(told_kbit_per_second) (the limit that Janus told the publisher, 0 for none) and C(limit_kbit_per_second)
+          (the expected one).
         - For a call that failed, how far ICE came. For the welcome, C(version) and C(features). For the features,
           C(talk_version), C(missing_required) and C(missing_optional). For isolation C(other) (the instance before),
           C(control) (whether the instance's own peers saw and heard each other) and C(learnt) (what one learnt of the
@@ -260,6 +279,14 @@ features:
   type: list
   elements: str
   returned: when calls were placed
+limits:
+  description: For each instance, by its id, what the options say of its C(session_limit) and C(stream_bitrate).
+  type: dict
+  returned: when calls were placed
+  sample:
+    nc:
+      session_limit: 15
+      stream_bitrate: 1048576
 seconds:
   description: How long it took.
   type: float
@@ -286,6 +313,8 @@ INSTANCE = {
     "register": {"type": "bool", "default": True},
     "optional": {"type": "bool", "default": False},
     "talk_version": {"type": "str"},
+    "session_limit": {"type": "int"},
+    "stream_bitrate": {"type": "int"},
 }
 TURN = {
     "server": {"type": "str", "required": True},
@@ -336,6 +365,7 @@ def main() -> None:
             "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
             "turn": {"type": "dict", "options": TURN},
             "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"]},
+            "bitrate": {"type": "bool", "default": False},
             "negative": {"type": "bool", "default": False},
             "duration": {"type": "int", "default": 3},
             "timeout": {"type": "int", "default": 180},
