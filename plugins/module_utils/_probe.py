@@ -567,7 +567,7 @@ def bitrate(limit: int | None, figures: dict[str, Any]) -> Verdict:
     figures = {**figures, "limit_kbit_per_second": allowed or None}
     if figures.get("missing"):
         return call("bitrate", figures)
-    seen = f"{got} kbit/s" + (f", Janus allows {told} kbit/s" if told else "")
+    seen = f"{got} kbit/s arrive" + (f", Janus allows {told} kbit/s" if told else "")
     if not allowed:
         return passed(f"{seen}; the instance's own limit is not known", **figures)
     if told > allowed * BITRATE_ABOVE or got > max(allowed, ENCODER_LEAST) * BITRATE_ABOVE:
@@ -577,10 +577,10 @@ def bitrate(limit: int | None, figures: dict[str, Any]) -> Verdict:
             **figures,
         )
     if got < allowed * BITRATE_BELOW:
-        return passed(f"{seen}; the stream could not be driven to the limit of {allowed} kbit/s", **figures)
+        return passed(f"{seen}; the stream could not be driven high enough for a limit of {allowed} kbit/s", **figures)
     if not told and allowed * BITRATE_ABOVE >= ENCODER_MOST:
         return passed(f"{seen}; the probe sends no more, so the limit of {allowed} kbit/s is not proven", **figures)
-    return passed(f"{seen} of {allowed} kbit/s", **figures)
+    return passed(f"{seen}; the limit is {allowed} kbit/s", **figures)
 
 
 def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> Verdict:
@@ -780,10 +780,23 @@ def table(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["  ".join([*(row[column].ljust(widths[column]) for column in range(3)), row[3]]).rstrip() for row in rows]
 
 
-def report(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the whole result: ok, results, table, failures, version and features of the server."""
+def moved(record: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return a record whose sentences name `place` where they speak of the controller."""
+    words = {name: record[name].replace("this controller", place) for name in ("seen", "cause", "remedy")}
+    return {**record, **{name: text.replace("the controller", place) for name, text in words.items()}}
+
+
+def report(records: Sequence[Mapping[str, Any]], place: str = "") -> dict[str, Any]:
+    """Return the whole result: ok, results, table, failures, version, features of the server and the place.
+
+    place: the machine on which the probe ran, "" for the controller; every failure is said to be seen from there.
+    """
     records = merged(records)
+    if place:
+        records = [moved(record, place) for record in records]
     found = failures(records)
+    if place:
+        found = [{**item, "sentence": f"From {place}: {item['sentence']}"} for item in found]
     figures = next((row["figures"] for row in records if row["step"] == "welcome"), {})
     return {
         "ok": not found,
@@ -792,4 +805,5 @@ def report(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "failures": found,
         "version": figures.get("version", ""),
         "features": figures.get("features", []),
+        "place": place,
     }

@@ -347,7 +347,7 @@ async def limited(spec: dict[str, Any]) -> dict[str, Any]:
     probe = Probe(spec)
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(probe.run(), spec["timeout"])
-    return {**_probe.report(probe.records()), "limits": probe.limits()}
+    return {**_probe.report(probe.records(), spec.get("place") or ""), "limits": probe.limits()}
 
 
 def authorities(spec: dict[str, Any]) -> str:

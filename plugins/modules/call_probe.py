@@ -130,6 +130,11 @@ options:
     type: list
     elements: str
     choices: [ipv4, ipv6]
+  place:
+    description:
+      - Name of the machine on which this runs, for the sentences. By default they speak of the controller.
+    type: str
+    default: ""
   bitrate:
     description:
       - Whether to place one more call for each instance, one after the other, with a picture for which the publisher
@@ -182,6 +187,20 @@ EXAMPLES = r"""
   delegate_to: localhost
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
+
+- name: Place them from another machine, and see whether the bitrate limit is in force
+  nextcloud_talk.hpb.call_probe:
+    url: https://talk.example.org
+    internal_secret: "{{ hpb_secrets.internal }}"
+    place: office.example.org
+    families: [ipv4, ipv6]
+    bitrate: true
+    instances:
+      - id: nc
+        url: https://nc.example.org
+        secret: "{{ hpb_secrets.instances.nc.backend }}"
+        stream_bitrate: 1048576
+  delegate_to: office.example.org
 """
 
 RETURN = r"""
@@ -279,6 +298,10 @@ features:
   type: list
   elements: str
   returned: when calls were placed
+place:
+  description: The option O(place).
+  type: str
+  returned: when calls were placed
 limits:
   description: For each instance, by its id, what the options say of its C(session_limit) and C(stream_bitrate).
   type: dict
@@ -365,6 +388,7 @@ def main() -> None:
             "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
             "turn": {"type": "dict", "options": TURN},
             "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"]},
+            "place": {"type": "str", "default": ""},
             "bitrate": {"type": "bool", "default": False},
             "negative": {"type": "bool", "default": False},
             "duration": {"type": "int", "default": 3},
