@@ -782,8 +782,10 @@ def table(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def moved(record: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Return a record whose sentences name `place` where they speak of the controller."""
-    words = {name: record[name].replace("this controller", place) for name in ("seen", "cause", "remedy")}
-    return {**record, **{name: text.replace("the controller", place) for name, text in words.items()}}
+    texts = {name: record[name] for name in ("seen", "cause", "remedy")}
+    for words in ("this controller", "the controller", "The controller"):
+        texts = {name: text.replace(words, place) for name, text in texts.items()}
+    return {**record, **texts}
 
 
 def report(records: Sequence[Mapping[str, Any]], place: str = "") -> dict[str, Any]:
