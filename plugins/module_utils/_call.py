@@ -47,7 +47,7 @@ ICE_SECONDS = 15
 FRAME_SECONDS = 10
 # How long the SFU may take to name an address, and a text to come through after the media did.
 CANDIDATE_SECONDS = 3
-DATA_SECONDS = 5
+DATA_SECONDS = 8
 DATA_PAUSE = 0.1
 
 

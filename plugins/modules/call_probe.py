@@ -111,7 +111,7 @@ options:
         required: true
       protocols:
         description:
-          - The transports to it. Each is a call of its own for each instance. For C(tls) the certificate must name the
+          - The transports to it. Each is a call of its own for each instance. For V(tls) the certificate must name the
             server as in O(turn.server), and hold by the same authorities as that of O(url).
         type: list
         elements: str
