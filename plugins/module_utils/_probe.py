@@ -29,6 +29,10 @@ LOSS_WARNING = 1.0
 LOSS_FAILED = 10.0
 # Seconds by which a probe may be late before its own loss counts no more as the line's.
 LATE = 0.2
+# A bitrate may be above its limit by this factor (headers, encoders that aim badly), and proves nothing below that one.
+BITRATE_ABOVE, BITRATE_BELOW = 1.15, 0.3
+# What aiortc's encoder sends at least and at most, in kbit/s.
+ENCODER_LEAST, ENCODER_MOST = 250, 1500
 
 STEP_NAMES = {
     "welcome": "signaling server",
@@ -37,7 +41,12 @@ STEP_NAMES = {
     "request": "signed request",
     "hello": "way to the Nextcloud",
     "features": "what Talk needs",
+    "isolation": "apart from others",
+    "refusal": "wrong secret refused",
     "direct": "direct call",
+    "direct-ipv6": "direct call over IPv6",
+    "screen": "screen share",
+    "bitrate": "bitrate limit",
 }
 
 RUN_DEPLOY = "Run the deployment again and look at the log of the container"
@@ -87,14 +96,23 @@ def instance_steps(instance: Mapping[str, Any], calls: Sequence[str]) -> list[st
     return ["request", "hello", *(["features"] if instance.get("talk_version") else []), *calls]
 
 
-def call_steps(protocols: Sequence[str]) -> list[str]:
-    """Return the names of the calls that an instance gets."""
-    return ["direct", *(f"turn-{protocol}" for protocol in protocols)]
+def call_steps(protocols: Sequence[str], families: Sequence[str] = ("ipv4",)) -> list[str]:
+    """Return the names of the calls that an instance gets, for TURN protocols and address families.
+
+    `direct` is the call over IPv4, or over whatever there is; only where IPv6 is meant it is `direct-ipv6`.
+    """
+    direct = [name for name, family in (("direct", "ipv4"), ("direct-ipv6", "ipv6")) if family in families]
+    return [*direct, *(f"turn-{protocol}" for protocol in protocols), "screen"]
 
 
 def step_name(step: str) -> str:
     """Return a step's name for people."""
-    return STEP_NAMES.get(step) or f"call over TURN {step.partition('-')[2]}"
+    return STEP_NAMES.get(step) or f"call over TURN {turn_protocol(step)}"
+
+
+def turn_protocol(step: str) -> str:
+    """Return by which protocol a call reaches the TURN server, "" for one that uses none."""
+    return step.partition("turn-")[2]
 
 
 # --- the way to a server -------------------------------------------------------------------------------------------
@@ -409,6 +427,44 @@ def features(talk_version: str, server_version: str, present: Sequence[str]) -> 
     return passed(" ".join([f"all that Talk {talk_version} requires{'.' if notes else ''}", *notes]), **figures)
 
 
+def isolation(other: str, figures: dict[str, Any]) -> Verdict:
+    """Judge what `_isolation.look` found between an instance and the one with the id `other`."""
+    figures = {"other": other, **figures}
+    if figures["learnt"]:
+        return failed(
+            f"The instances are not apart: in rooms of one name, one {' and '.join(figures['learnt'])} of the other "
+            f"({other}).",
+            "Give each its own section with its own URLs in server.conf: run the deployment again.",
+            **figures,
+        )
+    if not figures["control"]:
+        return failed(
+            "Two sessions of this instance in one room do not hear each other, so nothing is known of others.",
+            "Look at the logs of the containers nats and signalling.",
+            **figures,
+        )
+    return passed(f"nothing of {other} is seen or heard in a room of the same name", **figures)
+
+
+def refusal(whose: str, url: str, status: int) -> Verdict:
+    """Judge the answer to a request for `url` that was signed with another secret: that of `whose`."""
+    if status == 403:
+        return passed(f"the secret of {whose} is refused for {url}", status=status)
+    if status == 200:
+        return failed(
+            f"The signaling server accepts the secret of {whose} for {url}.",
+            "Give each instance a secret of its own, and run the deployment again.",
+            status=status,
+        )
+    if status == 429:
+        return session_refused("too_many_requests", "")
+    return failed(
+        f"A request with the secret of {whose} for {url} is answered {status}, expected 403.",
+        "Look at the log of the container signalling.",
+        status=status,
+    )
+
+
 # --- calls ---------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +500,13 @@ def join_address(candidate: Mapping[str, Any]) -> str:
     return f"[{address}]:{candidate['port']}" if ":" in address else f"{address}:{candidate['port']}"
 
 
+DATA_ERRORS = {
+    "no offer": "Janus offers the subscriber none",
+    "closed": "the publisher's did not open",
+    "lost": "both are open, and nothing arrived",
+}
+
+
 def call(step: str, figures: dict[str, Any]) -> Verdict:
     """Judge the figures of a call that was connected."""
     figures = {**figures, "loss_percent": loss_percent(figures)}
@@ -454,14 +517,22 @@ def call(step: str, figures: dict[str, Any]) -> Verdict:
             "Look at the log of the container janus, and for a firewall that drops large UDP packets.",
             **figures,
         )
-    loss, audio, video = figures["loss_percent"], figures["audio"], figures["video"]
-    lost = audio["lost"] + video["lost"]
+    data = figures.get("data", "ok")
+    if data != "ok":
+        return failed(
+            f"Sound and picture came through, but no text did through a data channel ({DATA_ERRORS[data]}).",
+            "Build janus with data channels (libusrsctp) and look at the log of the container janus.",
+            **figures,
+        )
+    loss, kinds = figures["loss_percent"], [kind for kind in ("audio", "video") if kind in figures]
+    lost = sum(figures[kind]["lost"] for kind in kinds)
     share = f" ({loss:g} %)" if lost else ""
     seen = (
-        f"{audio['received']} audio and {video['received']} video packets, {lost} lost{share}, "
+        f"{' and '.join(str(figures[kind]['received']) + ' ' + kind for kind in kinds)} packets, {lost} lost{share}, "
+        f"{'a text, ' if 'data' in figures else ''}"
         f"first picture after {figures.get('first_frame_seconds', 0):.1f} s, {show_pair(figures['pair'])}"
     )
-    if step != "direct" and figures["pair"] and figures["pair"]["local"]["type"] != "relay":
+    if turn_protocol(step) and figures["pair"] and figures["pair"]["local"]["type"] != "relay":
         return failed(
             f"The call did not go through TURN but by {show_pair(figures['pair'])}.",
             "Install the newest aiortc on the controller: it was told to use nothing but TURN.",
@@ -486,16 +557,44 @@ def call(step: str, figures: dict[str, Any]) -> Verdict:
     return Verdict(OK, seen, figures=figures)
 
 
+def bitrate(limit: int | None, figures: dict[str, Any]) -> Verdict:
+    """Judge a call whose picture wanted more than the instance may send; `limit` in bit/s, None for an unknown one.
+
+    The limit is in force when Janus tells it to the publisher, and what arrives keeps to it.
+    """
+    got, told = figures["kbit_per_second"], figures["told_kbit_per_second"]
+    allowed = round(limit / 1000) if limit else 0
+    figures = {**figures, "limit_kbit_per_second": allowed or None}
+    if figures.get("missing"):
+        return call("bitrate", figures)
+    seen = f"{got} kbit/s arrive" + (f", Janus allows {told} kbit/s" if told else "")
+    if not allowed:
+        return passed(f"{seen}; the instance's own limit is not known", **figures)
+    if told > allowed * BITRATE_ABOVE or got > max(allowed, ENCODER_LEAST) * BITRATE_ABOVE:
+        return failed(
+            f"The bitrate limit of {allowed} kbit/s is not in force: {seen}.",
+            "Run the deployment again, and look at maxstreambitrate of this instance in server.conf.",
+            **figures,
+        )
+    if got < allowed * BITRATE_BELOW:
+        return passed(f"{seen}; the stream could not be driven high enough for a limit of {allowed} kbit/s", **figures)
+    if not told and allowed * BITRATE_ABOVE >= ENCODER_MOST:
+        return passed(f"{seen}; the probe sends no more, so the limit of {allowed} kbit/s is not proven", **figures)
+    return passed(f"{seen}; the limit is {allowed} kbit/s", **figures)
+
+
 def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> Verdict:
     """Explain a call that did not come about; `server` is the TURN server as configured, "" without one."""
     code, message = str(evidence.get("code", "")), str(evidence.get("message", ""))
+    if stage == "family":
+        return no_address(evidence)
     if stage == "signaling":
         return session_refused(code, message) if code else session_lost(message)
     if stage in ("offer", "requestoffer"):
         return no_description(stage, code, message)
     turn = evidence.get("turn") or {}
     if turn and turn.get("allocate") != "ok":
-        return no_allocation(server, step.partition("-")[2], str(turn.get("allocate", "")), evidence)
+        return no_allocation(server, turn_protocol(step), str(turn.get("allocate", "")), evidence)
     if stage == "turn":
         return failed(
             f"The TURN server {server} gave no relay address at the first attempt and one at the second.",
@@ -503,6 +602,37 @@ def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any])
             **evidence,
         )
     return no_path(step, server, stage, evidence)
+
+
+FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
+
+
+def no_address(evidence: Mapping[str, Any]) -> Verdict:
+    """Explain that one side has no address of the family: side is name (that of the server), local or remote."""
+    family, side = FAMILIES.get(str(evidence.get("family")), "network"), evidence.get("side")
+    if side == "name":
+        return failed(
+            f"The signaling server's name has no {family} address to which the controller has a route.",
+            f"Give the name one in DNS and the controller a route, or take {family} out of families.",
+            **evidence,
+        )
+    if side == "local":
+        return failed(
+            f"The controller has no {family} address for media.",
+            f"Run the verification from a machine that has {family}.",
+            **evidence,
+        )
+    return failed(
+        f"Janus names no {family} address, so clients that have only {family} get no media directly.",
+        f"Let Janus use {family} (ipv6 and ice_enforce_list of its configuration), if the HPB host has it.",
+        **evidence,
+    )
+
+
+def no_family(evidence: Mapping[str, Any]) -> Verdict:
+    """Return the verdict of a call over IPv6 that nobody asked for, where one side has no IPv6 for media."""
+    verdict = no_address(evidence)
+    return Verdict(SKIPPED, verdict.cause, figures=verdict.figures)
 
 
 def no_description(stage: str, code: str, message: str) -> Verdict:
@@ -516,6 +646,7 @@ def no_description(stage: str, code: str, message: str) -> Verdict:
 
 def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str, Any]) -> Verdict:
     """Explain a TURN server that gives no relay address."""
+    port = f"{'tcp' if protocol == 'tls' else protocol} {server.rpartition(':')[2]}"
     known = {
         "401": (
             f"The TURN server {server} refuses this instance's TURN secret (401).",
@@ -531,11 +662,19 @@ def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str,
         ),
         "timeout": (
             f"The TURN server {server} does not answer over {protocol}.",
-            f"Open {protocol} {server.rpartition(':')[2]} in the firewall before the HPB host. {RUN_DEPLOY} coturn.",
+            f"Open {port} in the firewall before the HPB host. {RUN_DEPLOY} coturn.",
         ),
         "refused": (
             f"Nothing listens for TURN on {server}.",
             f"{RUN_DEPLOY} coturn.",
+        ),
+        "certificate": (
+            f"The certificate of the TURN server {server} does not hold.",
+            "Check that it names the server and is valid now; a private authority must stand in hpb_ca_files.",
+        ),
+        "no tls": (
+            f"The TURN server {server} does not speak TLS.",
+            "Check its TLS port, and that coturn can read its certificate and key: without them it turns TLS off.",
         ),
         "name": (
             f"The name of the TURN server {server} does not resolve on the controller.",
@@ -563,7 +702,7 @@ def no_path(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> 
             "Look for a firewall that drops large UDP packets, and at the log of the container janus.",
             **evidence,
         )
-    if step == "direct":
+    if not turn_protocol(step):
         return failed(
             f"No media path from the controller to Janus at {where} ({stage}).",
             "Open the UDP range of Janus in the firewall before the HPB host, "
@@ -641,10 +780,25 @@ def table(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["  ".join([*(row[column].ljust(widths[column]) for column in range(3)), row[3]]).rstrip() for row in rows]
 
 
-def report(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the whole result: ok, results, table, failures, version and features of the server."""
+def moved(record: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return a record whose sentences name `place` where they speak of the controller."""
+    texts = {name: record[name] for name in ("seen", "cause", "remedy")}
+    for words in ("this controller", "the controller", "The controller"):
+        texts = {name: text.replace(words, place) for name, text in texts.items()}
+    return {**record, **texts}
+
+
+def report(records: Sequence[Mapping[str, Any]], place: str = "") -> dict[str, Any]:
+    """Return the whole result: ok, results, table, failures, version, features of the server and the place.
+
+    place: the machine on which the probe ran, "" for the controller; every failure is said to be seen from there.
+    """
     records = merged(records)
+    if place:
+        records = [moved(record, place) for record in records]
     found = failures(records)
+    if place:
+        found = [{**item, "sentence": f"From {place}: {item['sentence']}"} for item in found]
     figures = next((row["figures"] for row in records if row["step"] == "welcome"), {})
     return {
         "ok": not found,
@@ -653,4 +807,5 @@ def report(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "failures": found,
         "version": figures.get("version", ""),
         "features": figures.get("features", []),
+        "place": place,
     }

@@ -14,14 +14,22 @@ import json
 import logging
 import os
 import secrets
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _call, _probe, _signaling_client
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
+    _call,
+    _isolation,
+    _probe,
+    _signaling_client,
+)
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._probe import ALL, OK, Verdict
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._signaling_client import Lost, Refused, Session
 
@@ -30,6 +38,11 @@ HTTP_SECONDS = 10
 HELLO_SECONDS = 25
 # All calls encode, encrypt and decode in this one process: many more at once would measure the controller.
 CALLS_AT_ONCE = 6
+# A screen share is one more stream of the kind that the other calls have proven already.
+SCREEN_SECONDS = 1
+# Bitrates of shorter times depend on single pictures.
+BITRATE_SECONDS = 3
+LIMITS = ("session_limit", "stream_bitrate")
 # What the child gets for its start and its last words, beside the time for its steps.
 SPARE_SECONDS = 20
 # The name behind which an IPv6 address of a TURN server is given to aiortc, which takes names only.
@@ -56,8 +69,13 @@ class Probe:
         self.turn = spec.get("turn") or {}
         self.seconds = spec["duration"]
         self.timeout = spec["timeout"]
+        self.negative = spec.get("negative", False)
         self.context = _signaling_client.tls_context(spec["ca_files"], spec["ca_pem"])
-        self.calls = _probe.call_steps(self.turn.get("protocols") or [])
+        # Those that were asked for; without a wish, those that there are, which is known later.
+        self.wished = list(spec.get("families") or [])
+        self.families = self.wished or ["ipv4"]
+        self.there: list[str] = []
+        self.bitrate = spec.get("bitrate", False)
         self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
 
@@ -67,8 +85,45 @@ class Probe:
             f"It was not finished within {self.timeout} seconds.", "Raise the timeout, or look for what answers slowly."
         )
         plan = [(ALL, step) for step in ("welcome", "closed", "websocket")]
-        plan += [(item["id"], step) for item in self.instances for step in _probe.instance_steps(item, self.calls)]
+        plan += [(item["id"], step) for item in self.instances for step in self._steps(item)]
         return [self._verdicts.get(place, late).record(*place) for place in plan]
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of the calls that each instance gets."""
+        return _probe.call_steps(self.turn.get("protocols") or [], self.families)
+
+    def limits(self) -> dict[str, dict[str, Any]]:
+        """Return what the options say of each instance's limits, which no call can show."""
+        return {item["id"]: {name: item.get(name) for name in LIMITS} for item in self.instances}
+
+    async def _find_families(self) -> None:
+        """Learn which families the server's name has. A name without any is the first request's to explain."""
+        parts = urlsplit(self.url)
+        with contextlib.suppress(OSError):
+            self.there = await asyncio.to_thread(
+                _signaling_client.families_of,
+                parts.hostname or "",
+                parts.port or (80 if parts.scheme == "http" else 443),
+            )
+        if not self.wished and len(self.there) > 1:
+            self.families = self.there
+
+    def _before(self, item: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the instance before this one in the list, None for the first."""
+        place = self.instances.index(item)
+        return self.instances[place - 1] if place else None
+
+    def _steps(self, item: dict[str, Any]) -> list[str]:
+        """Return the names of all steps of an instance in their order."""
+        apart = ["isolation"] if self._before(item) else []
+        refused = ["refusal"] if self.negative and item is self.instances[-1] else []
+        heavy = ["bitrate"] if self.bitrate else []
+        return [*_probe.instance_steps(item, []), *apart, *refused, *self.calls, *heavy]
+
+    def _later(self, item: dict[str, Any]) -> list[str]:
+        """Return the steps of an instance that need its signed request and a session."""
+        return [step for step in self._steps(item) if step not in ("request", "features", "refusal")]
 
     def _note(self, instance: str, step: str, verdict: Verdict) -> bool:
         """Keep a verdict and return whether it is a good one."""
@@ -81,29 +136,38 @@ class Probe:
 
     async def run(self) -> None:
         """Take all steps. What cannot succeed after a failure is not tried, so one cause is reported once."""
+        await self._find_families()
         if not await self._welcome():
             self._skip("the signaling server is not ready", ALL, "closed", "websocket")
             for item in self.instances:
-                self._skip("the signaling server is not ready", item["id"], *_probe.instance_steps(item, self.calls))
+                self._skip("the signaling server is not ready", item["id"], *self._steps(item))
             return
         _closed, *accepted = await asyncio.gather(self._closed(), *(self._request(item) for item in self.instances))
         able = [item for item, good in zip(self.instances, accepted) if good]
         for item in self.instances:
             if item not in able:
-                self._skip("the signed request failed", item["id"], "hello", *self.calls)
+                self._skip("the signed request failed", item["id"], *self._later(item))
+        await self._refuse(all(accepted))
         if not able:
             self._skip("no instance's signed request was accepted", ALL, "websocket")
             return
         # One internal session before all others: a wrong secret is tried once, not once for each call.
         if not await self._websocket(able[0]):
             for item in able:
-                self._skip("no session on the signaling server", item["id"], "hello", *self.calls)
+                self._skip("no session on the signaling server", item["id"], *self._later(item))
             return
         calls = [(item, step) for item in able for step in self.calls]
-        await asyncio.gather(*(self._hello(item) for item in able), *(self._call(*call) for call in calls))
+        await asyncio.gather(
+            *(self._hello(item) for item in able),
+            *(self._isolate(item, able) for item in able),
+            *(self._call(*call) for call in calls),
+        )
         for item, step in calls:
             if _probe.is_doubtful(self._verdicts[item["id"], step]):
                 await self._call(item, step)
+        # One after the other: they would take the bandwidth and the time of this process from each other.
+        for item in able if self.bitrate else []:
+            await self._call(item, "bitrate")
 
     async def _welcome(self) -> bool:
         try:
@@ -140,6 +204,39 @@ class Probe:
             return self._note(item["id"], "request", _probe.unreachable(error, self.host))
         return self._note(item["id"], "request", _probe.request(item["url"], answer.status))
 
+    async def _refuse(self, accepted: bool) -> None:
+        """Take the one step of a run that is meant to be refused, and never a second one."""
+        if not self.negative:
+            return
+        item, other = self.instances[-1], self._before(self.instances[-1])
+        if not accepted:
+            self._skip("a signed request of this run has failed already", item["id"], "refusal")
+            return
+        secret, whose = (other["secret"], other["id"]) if other else (secrets.token_hex(32), "nobody")
+        body = json.dumps({"type": "message", "message": {"data": {}}}).encode()
+        headers = _signaling_client.signed_headers(secret, item["url"], body)
+        try:
+            answer = await self._fetch(f"/api/v1/room/{room_name()}", headers, body)
+        except (OSError, HTTPException) as error:
+            self._note(item["id"], "refusal", _probe.unreachable(error, self.host))
+            return
+        self._note(item["id"], "refusal", _probe.refusal(whose, item["url"], answer.status))
+
+    async def _isolate(self, item: dict[str, Any], able: list[dict[str, Any]]) -> None:
+        """Compare an instance with the one before it. All pairs would cost much and find no more."""
+        other = self._before(item)
+        if other is None:
+            return
+        if other not in able:
+            self._skip(f"the signed request of {other['id']} failed", item["id"], "isolation")
+            return
+        opened = [lambda each=each: self._internal_session(each) for each in (other, item)]
+        try:
+            verdict = _probe.isolation(other["id"], await _isolation.look(*opened, room_name()))
+        except Exception as error:  # noqa: BLE001
+            verdict = self._explain(error)
+        self._note(item["id"], "isolation", verdict)
+
     async def _websocket(self, item: dict[str, Any]) -> bool:
         try:
             session = await self._internal_session(item)
@@ -163,24 +260,50 @@ class Probe:
         self._note(item["id"], "hello", verdict)
 
     async def _call(self, item: dict[str, Any], step: str) -> None:
-        protocol = step.partition("-")[2]
+        protocol = _probe.turn_protocol(step)
         if protocol and not item.get("turn_secret"):
             self._skip("the instance has no TURN secret", item["id"], step)
             return
-        server = self.turn["server"] if protocol else ""
+        server = self._turn_address(protocol) if protocol else ""
         async with self.slots:
             try:
-                relay = self._relay(item, protocol) if protocol else None
-                figures = await _call.place(lambda: self._internal_session(item), room_name(), relay, self.seconds)
-                verdict = _probe.call(step, figures)
+                plan, seconds = self._plan(item, step)
+                figures = await _call.place(lambda: self._internal_session(item), room_name(), plan, seconds)
+                if step == "bitrate":
+                    verdict = _probe.bitrate(item.get("stream_bitrate"), figures)
+                else:
+                    verdict = _probe.call(step, figures)
             except _call.CallFailed as error:
-                verdict = _probe.call_failed(step, server, error.stage, error.evidence)
+                if error.stage == "family" and step == "direct-ipv6" and not self.wished:
+                    verdict = _probe.no_family(error.evidence)
+                else:
+                    verdict = _probe.call_failed(step, server, error.stage, error.evidence)
             except Exception as error:  # noqa: BLE001
                 verdict = self._explain(error)
         self._note(item["id"], step, verdict)
 
+    def _plan(self, item: dict[str, Any], step: str) -> tuple[_call.Plan, float]:
+        """Return what the call of this step is made of, and the seconds of media in it."""
+        protocol = _probe.turn_protocol(step)
+        if protocol:
+            return _call.Plan(self._relay(item, protocol)), self.seconds
+        if step == "screen":
+            return _call.Plan(stream="screen", tracks=("video",)), SCREEN_SECONDS
+        if step == "bitrate":
+            return _call.Plan(tracks=("video",), greedy=True), BITRATE_SECONDS
+        # Where there is but one family and none was asked for, nothing is forbidden.
+        family = "ipv6" if step == "direct-ipv6" else ("ipv4" if self.wished or len(self.families) > 1 else "")
+        if family and family not in self.there:
+            raise _call.CallFailed("family", side="name", family=family)
+        return _call.Plan(data=True, family=family), self.seconds
+
+    def _turn_address(self, protocol: str) -> str:
+        """Return the TURN server as people write it; over TLS it listens on another port."""
+        host, colon, _port = self.turn["server"].rpartition(":")
+        return f"{host}{colon}{self.turn['tls_port']}" if protocol == "tls" else self.turn["server"]
+
     def _relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
-        host, port = split_server(self.turn["server"])
+        host, port = split_server(self._turn_address(protocol))
         credentials = _signaling_client.turn_credentials(item["turn_secret"], "probe", int(time.time()) + 3600)
         return _call.Relay(TURN_ALIAS if ":" in host else host, port, protocol, *credentials)
 
@@ -224,7 +347,17 @@ async def limited(spec: dict[str, Any]) -> dict[str, Any]:
     probe = Probe(spec)
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(probe.run(), spec["timeout"])
-    return _probe.report(probe.records())
+    return {**_probe.report(probe.records(), spec.get("place") or ""), "limits": probe.limits()}
+
+
+def authorities(spec: dict[str, Any]) -> str:
+    """Return all authorities that are trusted, as PEM: what the environment or OpenSSL says, and the options.
+
+    Raises OSError for a file that cannot be read.
+    """
+    usual = ssl.get_default_verify_paths().cafile
+    files = [Path(path) for path in [*([usual] if usual else []), *spec["ca_files"]]]
+    return "\n".join([*(path.read_text(encoding="utf-8") for path in files), *spec["ca_pem"]]) + "\n"
 
 
 def child(spec: dict[str, Any]) -> None:
@@ -249,9 +382,19 @@ def in_child(spec: dict[str, Any]) -> dict[str, Any]:
     data = json.dumps({**spec, "sys_path": sys.path})
     limit = spec["timeout"] + SPARE_SECONDS
     try:
-        process = subprocess.run(
-            [sys.executable, "-c", START], input=data, capture_output=True, text=True, timeout=limit, check=False
-        )
+        with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="utf-8") as bundle:
+            # TURN over TLS knows authorities only from the environment of its process.
+            bundle.write(authorities(spec))
+            bundle.flush()
+            process = subprocess.run(
+                [sys.executable, "-c", START],
+                input=data,
+                capture_output=True,
+                text=True,
+                timeout=limit,
+                check=False,
+                env={**os.environ, "SSL_CERT_FILE": bundle.name},
+            )
     except subprocess.TimeoutExpired as error:
         raise ProbeError(
             f"The probe was still busy after {limit} seconds and was ended: look at the load of the controller, "

@@ -140,6 +140,23 @@ def pinned_names(pins: dict[str, str]) -> Iterator[None]:
         socket.getaddrinfo = original
 
 
+def families_of(host: str, port: int) -> list[str]:
+    """Return which of ipv4 and ipv6 the name has addresses of that this machine has a route to. Sends nothing.
+
+    Raises OSError when the name does not resolve at all.
+    """
+    found = {info[0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)}
+    families = []
+    for name, family in (("ipv4", socket.AF_INET), ("ipv6", socket.AF_INET6)):
+        with contextlib.suppress(OSError):
+            if family in found:
+                address = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0][4]
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    probe.connect(address)
+                families.append(name)
+    return families
+
+
 def fetch(
     url: str,
     context: ssl.SSLContext | None,
@@ -173,6 +190,8 @@ class Session:
     def __init__(self, websocket: Any, timeout: float) -> None:
         self.features: list[str] = []
         self.session_id = ""
+        # Sessions that the server named as being in the room; our own is among them.
+        self.others: set[str] = set()
         self._websocket = websocket
         self._timeout = timeout
         self._ids = itertools.count(1)
@@ -219,9 +238,13 @@ class Session:
         """Join a room. As an internal client this needs no invitation."""
         await self.request("room", {"roomid": room, "sessionid": f"{room}-{self.session_id}"[:256]})
 
-    async def tell(self, recipient: str, data: dict[str, Any]) -> None:
-        """Send data to the session `recipient`; offers, answers and candidates go to the SFU from there."""
-        message = {"recipient": {"type": "session", "sessionid": recipient}, "data": data}
+    async def tell(self, recipient: str | None, data: dict[str, Any]) -> None:
+        """Send data to the session `recipient`, None for all in the room.
+
+        Offers, answers and candidates for a session go to the SFU from there.
+        """
+        target = {"type": "session", "sessionid": recipient} if recipient else {"type": "room"}
+        message = {"recipient": target, "data": data}
         await self._send({"id": str(next(self._ids)), "type": "message", "message": message})
 
     async def next_data(self) -> tuple[str, dict[str, Any]]:
@@ -295,3 +318,8 @@ class Session:
             content = message.get("message") or {}
             if isinstance(content.get("data"), dict):
                 self._inbox.put_nowait(content)
+        elif kind == "event":
+            event = message.get("event") or {}
+            joined = [item.get("sessionid") for item in event.get("join") or []]
+            present = [item.get("sessionId") for item in (event.get("update") or {}).get("users") or []]
+            self.others.update(str(item) for item in [*joined, *present] if item)

@@ -13,9 +13,12 @@ version_added: 0.1.0
 description:
   - Talks to the signaling server from where it runs, as clients do, and places real calls with aiortc. It asks for its
     welcome, for paths that must not be public, sends a signed request and a hello with a made-up ticket for each
-    instance, then lets two peers per path exchange sound and picture through Janus, directly and over TURN only.
-  - It never causes a failed authentication while everything is right, and tries nothing again that was refused, since
-    the signaling server locks an address out after ten refusals.
+    instance, then lets two peers per path exchange sound and picture through Janus, directly and over TURN only. In
+    direct calls a text goes through a data channel too, and each instance gets a screen share.
+  - Peers of each instance and of the one before it in the list join rooms of one name, and must not see or hear each
+    other.
+  - It never causes a failed authentication while everything is right and O(negative) is not set, and tries nothing
+    again that was refused, since the signaling server locks an address out after ten refusals.
   - Names of the proxy environment (C(https_proxy) and the like) are not used, as media does not pass such proxies.
   - Run it on the controller or on any machine from which calls should work, with the Python that has the libraries.
 requirements:
@@ -90,6 +93,14 @@ options:
           - Version of the Nextcloud's Talk, when it is known. The signaling server's features are then compared with
             what this Talk needs. One that it requires and does not find is a failure.
         type: str
+      session_limit:
+        description: How many sessions it may have at the same time, 0 for no limit. It is only returned.
+        type: int
+      stream_bitrate:
+        description:
+          - The highest bitrate of one camera in bit/s, as configured in the signaling server, for O(bitrate). Without
+            it the bitrate is measured and not judged.
+        type: int
   turn:
     description: The TURN server. Without it only direct calls are placed.
     type: dict
@@ -99,11 +110,48 @@ options:
         type: str
         required: true
       protocols:
-        description: The transports to it. Each is a call of its own for each instance.
+        description:
+          - The transports to it. Each is a call of its own for each instance. For V(tls) the certificate must name the
+            server as in O(turn.server), and hold by the same authorities as that of O(url).
         type: list
         elements: str
-        choices: [udp, tcp]
+        choices: [udp, tcp, tls]
         default: [udp, tcp]
+      tls_port:
+        description: The port at which it speaks TLS.
+        type: int
+        default: 5349
+  families:
+    description:
+      - The families of addresses over which direct calls are placed, each one a call of its own. One that is named
+        here and is not there is a failure.
+      - By default those of which the name in O(url) has addresses (O(resolve) included) to which this machine has a
+        route. Where these are both, and Janus or this machine has no IPv6 for media, that call is skipped.
+    type: list
+    elements: str
+    choices: [ipv4, ipv6]
+  place:
+    description:
+      - Name of the machine on which this runs, for the sentences. By default they speak of the controller.
+    type: str
+    default: ""
+  bitrate:
+    description:
+      - Whether to place one more call for each instance, one after the other, with a picture for which the publisher
+        would spend more than it may. The bitrate that Janus allows and the one that arrives must not be above
+        O(instances[].stream_bitrate) by more than 15 %.
+      - aiortc sends between 0.25 and 1.5 Mbit/s. Outside of them only what Janus tells the publisher is judged.
+      - It takes about 6 seconds for each instance, and loads the line and this machine.
+    type: bool
+    default: false
+  negative:
+    description:
+      - Whether to send one request that must be refused, for the last instance with the secret of the one before it
+        (with a made-up one where it is the only instance). It is not sent when a signed request has failed already.
+      - The signaling server counts it as a failed authentication of this machine's address, and locks out who has ten
+        within half an hour. So never set it where the probe runs on a Nextcloud or shares its address.
+    type: bool
+    default: false
   duration:
     description: Seconds of media on each path.
     type: int
@@ -139,6 +187,20 @@ EXAMPLES = r"""
   delegate_to: localhost
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
+
+- name: Place them from another machine, and see whether the bitrate limit is in force
+  nextcloud_talk.hpb.call_probe:
+    url: https://talk.example.org
+    internal_secret: "{{ hpb_secrets.internal }}"
+    place: office.example.org
+    families: [ipv4, ipv6]
+    bitrate: true
+    instances:
+      - id: nc
+        url: https://nc.example.org
+        secret: "{{ hpb_secrets.instances.nc.backend }}"
+        stream_bitrate: 1048576
+  delegate_to: office.example.org
 """
 
 RETURN = r"""
@@ -183,8 +245,10 @@ results:
       type: str
     step:
       description:
-        - One of welcome, closed, websocket for the server, else one of request, hello, features, direct, turn-udp,
-          turn-tcp. There is no features step without O(instances[].talk_version).
+        - One of welcome, closed, websocket for the server, else one of request, hello, features, isolation, refusal,
+          direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, screen, bitrate. There is no features step without
+          O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last one
+          with O(negative). For direct-ipv6 see O(families), for bitrate O(bitrate).
       type: str
     name:
       description: The step's name for people.
@@ -205,9 +269,14 @@ results:
       description:
         - What was measured. For a call C(audio) and C(video), each with C(received), C(lost) (packets) and C(frames),
           C(loss_percent), C(first_frame_seconds), C(late_seconds) (by how much the probe itself was late at worst),
-          C(pair) and C(publisher_pair) (each with C(local) and C(remote)).
+          C(kbit_per_second) (of all that arrived), C(pair) and C(publisher_pair) (each with C(local) and C(remote)),
+          and for a direct call C(data) (V(ok) when a text came through a data channel). For bitrate also
+          C(told_kbit_per_second) (the limit that Janus told the publisher, 0 for none) and C(limit_kbit_per_second)
+          (the expected one).
         - For a call that failed, how far ICE came. For the welcome, C(version) and C(features). For the features,
-          C(talk_version), C(missing_required) and C(missing_optional).
+          C(talk_version), C(missing_required) and C(missing_optional). For isolation C(other) (the instance before),
+          C(control) (whether the instance's own peers saw and heard each other) and C(learnt) (what one learnt of the
+          other, expected empty). For refusal C(status).
       type: dict
   sample:
     - instance: nc
@@ -229,6 +298,18 @@ features:
   type: list
   elements: str
   returned: when calls were placed
+place:
+  description: The option O(place).
+  type: str
+  returned: when calls were placed
+limits:
+  description: For each instance, by its id, what the options say of its C(session_limit) and C(stream_bitrate).
+  type: dict
+  returned: when calls were placed
+  sample:
+    nc:
+      session_limit: 15
+      stream_bitrate: 1048576
 seconds:
   description: How long it took.
   type: float
@@ -255,10 +336,13 @@ INSTANCE = {
     "register": {"type": "bool", "default": True},
     "optional": {"type": "bool", "default": False},
     "talk_version": {"type": "str"},
+    "session_limit": {"type": "int"},
+    "stream_bitrate": {"type": "int"},
 }
 TURN = {
     "server": {"type": "str", "required": True},
-    "protocols": {"type": "list", "elements": "str", "choices": ["udp", "tcp"], "default": ["udp", "tcp"]},
+    "protocols": {"type": "list", "elements": "str", "choices": ["udp", "tcp", "tls"], "default": ["udp", "tcp"]},
+    "tls_port": {"type": "int", "default": 5349},
 }
 
 
@@ -281,9 +365,14 @@ def problem(params: dict[str, Any]) -> str:
         return f"A text of ca_pem is no certificate in PEM format ({error.strerror or error}): correct it."
     if params["turn"]:
         try:
-            _probe_run.split_server(params["turn"]["server"])
+            host, _port = _probe_run.split_server(params["turn"]["server"])
         except _probe_run.ProbeError as error:
             return str(error)
+        if "tls" in params["turn"]["protocols"] and ":" in host:
+            return (
+                f"The TURN server is the address {host}, expected a name for a call over TLS, whose certificate is "
+                "checked for it: correct turn.server, or take tls out of turn.protocols."
+            )
     return ""
 
 
@@ -298,6 +387,10 @@ def main() -> None:
             "resolve": {"type": "dict", "default": {}},
             "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
             "turn": {"type": "dict", "options": TURN},
+            "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"]},
+            "place": {"type": "str", "default": ""},
+            "bitrate": {"type": "bool", "default": False},
+            "negative": {"type": "bool", "default": False},
             "duration": {"type": "int", "default": 3},
             "timeout": {"type": "int", "default": 180},
             "fail_on_error": {"type": "bool", "default": True},

@@ -145,6 +145,64 @@ def test_a_refused_signature_is_not_tried_again_and_stops_the_instance(web):
     assert [item["step"] for item in report["failures"]] == ["request", "request"]
 
 
+def given_secrets(web, *secrets):
+    """Let the server accept exactly these secrets, in the order of the instances, and return what was refused."""
+    instances = [{**item, "secret": secret} for item, secret in zip(spec()["instances"], secrets)]
+    refused = []
+
+    async def fetch(self, path, headers=None, body=None):
+        if not path.startswith("/api/v1/room/"):
+            return await original(self, path, headers, body)
+        known = {item["url"]: item["secret"] for item in instances}
+        secret = known[headers["Spreed-Signaling-Backend"]]
+        signed = _signaling_client.checksum(secret, headers["Spreed-Signaling-Random"], body)
+        if signed == headers["Spreed-Signaling-Checksum"]:
+            return _signaling_client.Answer(200, {}, b"{}")
+        refused.append(headers["Spreed-Signaling-Backend"])
+        return _signaling_client.Answer(403, {}, b"")
+
+    original = _probe_run.Probe._fetch
+    return instances, refused, fetch
+
+
+@pytest.mark.parametrize(
+    ("negative", "secrets", "refused", "status"),
+    [
+        (False, ("2" * 64, "4" * 64), [], None),
+        (True, ("2" * 64, "4" * 64), ["https://dev.example.org"], "ok"),
+        (True, ("2" * 64, "2" * 64), [], "failed"),
+        (True, ("2" * 64,), ["https://nc.example.org"], "ok"),
+    ],
+)
+def test_one_refusal_is_provoked_on_request(web, monkeypatch, negative, secrets, refused, status):
+    web.answers["/spreed"] = (404, {}, b"")
+    instances, seen, fetch = given_secrets(web, *secrets)
+    monkeypatch.setattr(_probe_run.Probe, "_fetch", fetch)
+    report = asyncio.run(_probe_run.limited(spec(web.url, instances=instances, negative=negative)))
+    rows = [row for row in report["results"] if row["step"] == "refusal"]
+    assert seen == refused
+    assert [(row["instance"], row["status"]) for row in rows] == ([(instances[-1]["id"], status)] if status else [])
+
+
+def test_no_refusal_is_provoked_where_one_happened(web):
+    web.answers["/api/v1/room/"] = (403, {}, b"")
+    report = asyncio.run(_probe_run.limited(spec(web.url, negative=True)))
+    assert len([1 for method, _path, _headers in web.seen if method == "POST"]) == 2
+    assert statuses(report)["dev", "refusal"] == SKIPPED
+
+
+def test_isolation_is_a_step_between_neighbours(web):
+    web.answers["/spreed"] = (404, {}, b"")
+    third = {**spec()["instances"][0], "id": "third", "url": "https://third.example.org"}
+    report = asyncio.run(_probe_run.limited(spec(web.url, instances=[*spec()["instances"], third])))
+    assert [place for place, status in statuses(report).items() if place[1] == "isolation"] == [
+        ("dev", "isolation"),
+        ("third", "isolation"),
+    ]
+    alone = asyncio.run(_probe_run.limited(spec(web.url, instances=spec()["instances"][:1])))
+    assert not [row for row in alone["results"] if row["step"] == "isolation"]
+
+
 def test_paths_that_are_open_are_named(web):
     web.answers["/metrics"] = (200, {}, b"secret")
     web.answers["/api/v1/room/"] = (403, {}, b"")
@@ -199,12 +257,13 @@ def test_steps_that_are_not_finished_have_failed(monkeypatch):
 def test_a_doubtful_call_is_placed_once_more_and_alone(monkeypatch):
     placed, busy, crowd = [], [], []
 
-    async def place(_open, _room, relay, _seconds):
-        kind = relay.transport if relay else "direct"
+    async def place(_open, _room, plan, _seconds):
+        relay = plan.relay
+        kind = relay.transport if relay else ("screen" if plan.stream == "screen" else "direct")
         placed.append(kind)
         busy.append(kind)
         crowd.append(len(busy))
-        again = len(placed) > 6
+        again = len(placed) > 8
         await asyncio.sleep(0.01)
         busy.remove(kind)
         return {
@@ -219,13 +278,130 @@ def test_a_doubtful_call_is_placed_once_more_and_alone(monkeypatch):
         return True
 
     monkeypatch.setattr(_probe_run._call, "place", place)
-    for step in ("_welcome", "_request", "_websocket", "_hello", "_closed"):
+    for step in ("_welcome", "_request", "_websocket", "_hello", "_closed", "_isolate"):
         monkeypatch.setattr(_probe_run.Probe, step, good)
     report = asyncio.run(_probe_run.limited(spec()))
-    assert placed == ["direct", "udp", "tcp"] * 2 + ["udp", "tcp"] * 2
-    assert crowd[6:] == [1, 1, 1, 1]
+    assert sorted(placed[:8]) == sorted(["direct", "udp", "tcp", "screen"] * 2)
+    assert placed[8:] == ["udp", "tcp"] * 2
+    assert crowd[8:] == [1, 1, 1, 1]
     found = {row["step"]: row["figures"]["loss_percent"] for row in report["results"] if row["figures"]}
-    assert found == {"direct": 0.5, "turn-udp": 0.0, "turn-tcp": 0.0}
+    assert found == {"direct": 0.5, "turn-udp": 0.0, "turn-tcp": 0.0, "screen": 0.5}
+
+
+def figures(**given):
+    kinds = {kind: {"received": 99, "lost": 0, "frames": 9} for kind in ("audio", "video")}
+    return {**kinds, "late_seconds": 0.0, "pair": {}, "missing": [], **given}
+
+
+def plans_of(monkeypatch, given, there=("ipv4",), fail=None):
+    """Run the probe without a server; returns the plans of its calls by instance and step, and the report.
+
+    there: the families of the server's name. fail: raised for a plan that it returns an exception for.
+    """
+    plans, running = {}, []
+
+    async def good(*_arguments):
+        return True
+
+    async def place(_open, _room, plan, seconds):
+        running.append(plan)
+        assert not plan.greedy or len(running) == 1, "the bitrate is measured alone"
+        await asyncio.sleep(0.01)
+        running.remove(plan)
+        failure = fail(plan) if fail else None
+        if failure:
+            raise failure
+        return figures(kbit_per_second=1000, told_kbit_per_second=1049, seconds=seconds)
+
+    original = _probe_run.Probe._plan
+
+    def plan_of(self, item, step):
+        plan, seconds = original(self, item, step)
+        plans[item["id"], step] = plan
+        return plan, seconds
+
+    monkeypatch.setattr(_probe_run._call, "place", place)
+    monkeypatch.setattr(_probe_run.Probe, "_plan", plan_of)
+    monkeypatch.setattr(_signaling_client, "families_of", lambda *_place: list(there))
+    for step in ("_welcome", "_request", "_websocket", "_hello", "_closed", "_isolate"):
+        monkeypatch.setattr(_probe_run.Probe, step, good)
+    return plans, asyncio.run(_probe_run.limited(spec(turn=None, **given)))
+
+
+@pytest.mark.parametrize(
+    ("wished", "there", "expected"),
+    [
+        (None, ["ipv4"], {"direct": ""}),
+        (None, ["ipv6"], {"direct": ""}),
+        (None, [], {"direct": ""}),
+        (None, ["ipv4", "ipv6"], {"direct": "ipv4", "direct-ipv6": "ipv6"}),
+        (["ipv4"], ["ipv4", "ipv6"], {"direct": "ipv4"}),
+        (["ipv6"], ["ipv4", "ipv6"], {"direct-ipv6": "ipv6"}),
+    ],
+)
+def test_direct_calls_are_placed_for_each_family(monkeypatch, wished, there, expected):
+    plans, report = plans_of(monkeypatch, {"families": wished}, there)
+    found = {step: plan.family for (name, step), plan in plans.items() if name == "nc" and step.startswith("direct")}
+    assert found == expected
+    steps = [row["step"] for row in report["results"] if row["instance"] == "nc" and row["step"].startswith("direct")]
+    assert steps == list(expected)
+
+
+def test_a_family_that_was_asked_for_and_is_not_there_is_a_failure(monkeypatch):
+    plans, report = plans_of(monkeypatch, {"families": ["ipv4", "ipv6"]}, ["ipv4"])
+    assert ("nc", "direct-ipv6") not in plans
+    assert statuses(report)["nc", "direct-ipv6"] == "failed"
+    causes = [item["cause"] for item in report["failures"] if item["step"] == "direct-ipv6"]
+    assert len(causes) == 2 and all("name has no IPv6 address" in cause for cause in causes)
+
+
+@pytest.mark.parametrize(("wished", "status"), [(None, SKIPPED), (["ipv4", "ipv6"], "failed")])
+def test_janus_without_a_family_matters_where_it_was_asked_for(monkeypatch, wished, status):
+    def fail(plan):
+        evidence = {"side": "remote", "family": plan.family}
+        return _probe_run._call.CallFailed("family", **evidence) if plan.family == "ipv6" else None
+
+    _plans, report = plans_of(monkeypatch, {"families": wished}, ["ipv4", "ipv6"], fail)
+    assert statuses(report)["nc", "direct-ipv6"] == status
+    assert statuses(report)["nc", "direct"] == "ok"
+
+
+def test_what_the_calls_are_made_of(monkeypatch):
+    plans, report = plans_of(monkeypatch, {})
+    assert plans["nc", "direct"].data is True
+    assert (plans["nc", "screen"].stream, plans["nc", "screen"].tracks) == ("screen", ("video",))
+    assert ("nc", "bitrate") not in plans
+    assert report["limits"]["nc"] == {"session_limit": None, "stream_bitrate": None}
+
+
+def test_bitrates_are_measured_on_request_and_alone(monkeypatch):
+    instances = [
+        {**item, "session_limit": 5, "stream_bitrate": limit}
+        for item, limit in zip(spec()["instances"], (1048576, 500000))
+    ]
+    plans, report = plans_of(monkeypatch, {"bitrate": True, "instances": instances})
+    assert plans["nc", "bitrate"].greedy
+    found = statuses(report)
+    assert (found["nc", "bitrate"], found["dev", "bitrate"]) == ("ok", "failed")
+    assert report["limits"]["dev"] == {"session_limit": 5, "stream_bitrate": 500000}
+
+
+def test_turn_over_tls_has_a_port_of_its_own():
+    probe = _probe_run.Probe(spec(turn={"server": "turn.example.org:3478", "protocols": ["tls"], "tls_port": 443}))
+    relay = probe._plan(probe.instances[0], "turn-tls")[0].relay
+    assert relay.uri == "turns:turn.example.org:443?transport=tcp"
+    assert probe._plan(probe.instances[0], "turn-udp")[0].relay.uri == "turn:turn.example.org:3478?transport=udp"
+    assert probe._turn_address("tls") == "turn.example.org:443"
+
+
+def test_the_child_trusts_all_authorities_by_its_environment(tmp_path, monkeypatch):
+    (tmp_path / "usual.pem").write_text("usual")
+    (tmp_path / "file.pem").write_text("of a file")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "usual.pem"))
+    show = "import json, os, sys; sys.stdin.read(); print(json.dumps(open(os.environ['SSL_CERT_FILE']).read()))"
+    monkeypatch.setattr(_probe_run, "START", show)
+    found = _probe_run.in_child(spec(ca_files=[str(tmp_path / "file.pem")], ca_pem=["given"]))
+    assert found == "usual\nof a file\ngiven\n"
 
 
 @pytest.mark.parametrize(
@@ -299,6 +475,10 @@ def test_check_mode_places_no_call(web):
         ({"ca_files": ["/nonexistent/ca.pem"]}, "The file /nonexistent/ca.pem of ca_files is no readable PEM file"),
         ({"ca_pem": ["no certificate"]}, "A text of ca_pem is no certificate in PEM format"),
         ({"turn": {"server": "turn.example.org"}}, "expected a name, a colon and a port"),
+        (
+            {"turn": {"server": "[2001:db8::1]:3478", "protocols": ["tls"]}},
+            "The TURN server is the address 2001:db8::1, expected a name for a call over TLS",
+        ),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_sent(web, given, words):

@@ -266,6 +266,14 @@ def test_what_talk_needs_is_a_step_where_its_version_is_known():
         ("direct", figures(late=0.3), OK, "0 lost"),
         ("direct", figures(missing=["video"]), FAILED, "connected, but no video came through"),
         ("direct", figures(missing=["audio", "video"]), FAILED, "no audio and no video came through"),
+        ("direct", {**figures(), "data": "ok"}, OK, "0 lost, a text, first picture after"),
+        ("direct", {**figures(), "data": "no offer"}, FAILED, "(Janus offers the subscriber none)"),
+        ("direct", {**figures(), "data": "closed"}, FAILED, "(the publisher's did not open)"),
+        ("direct", {**figures(), "data": "lost"}, FAILED, "(both are open, and nothing arrived)"),
+        ("direct", {**figures(missing=["video"]), "data": "no offer"}, FAILED, "connected, but no video came through"),
+        ("direct-ipv6", figures(), OK, "150 audio and 150 video packets"),
+        ("screen", {name: value for name, value in figures().items() if name != "audio"}, OK, "150 video packets, 0"),
+        ("turn-tls", figures(), FAILED, "did not go through TURN"),
     ],
 )
 def test_a_call_that_was_connected(step, given, result, words):
@@ -320,6 +328,13 @@ def test_loss_of_a_busy_controller_is_measured_again(given, expected):
             {"turn": {"allocate": "ok", "bind": "ok"}, "remote": REMOTE},
             "nothing came through between it and Janus at 192.0.2.10, [2001:db8::10] (subscriber)",
         ),
+        ("turn-tls", "turn", {"turn": {"allocate": "timeout"}}, "does not answer over tls"),
+        ("turn-tls", "turn", {"turn": {"allocate": "certificate"}}, f"The certificate of the TURN server {TURN}"),
+        ("turn-tls", "turn", {"turn": {"allocate": "no tls"}}, f"The TURN server {TURN} does not speak TLS"),
+        ("direct", "family", {"side": "name", "family": "ipv4"}, "The signaling server's name has no IPv4 address"),
+        ("direct-ipv6", "family", {"side": "local", "family": "ipv6"}, "The controller has no IPv6 address for media"),
+        ("direct-ipv6", "family", {"side": "remote", "family": "ipv6"}, "Janus names no IPv6 address"),
+        ("screen", "publisher", {"remote": REMOTE[:1], "ice": "checking"}, "No media path from the controller to"),
         ("direct", "publisher", {"remote": []}, "Janus named no address for the publisher"),
         ("direct", "publisher", {"remote": REMOTE, "ice": "completed"}, "(DTLS) was not agreed on"),
         ("direct", "publisher", {"remote": REMOTE[:1], "ice": "checking"}, "to Janus at 192.0.2.10 (publisher)"),
@@ -332,10 +347,80 @@ def test_a_call_that_did_not_come_about(step, stage, evidence, words):
     assert verdict.remedy.endswith(".")
 
 
-def test_each_turn_transport_is_a_call_of_its_own():
-    assert _probe.call_steps(["udp", "tcp"]) == ["direct", "turn-udp", "turn-tcp"]
-    assert _probe.call_steps([]) == ["direct"]
-    assert _probe.step_name("turn-udp") == "call over TURN udp"
+@pytest.mark.parametrize(
+    ("protocols", "families", "expected"),
+    [
+        (["udp", "tcp"], ["ipv4"], ["direct", "turn-udp", "turn-tcp", "screen"]),
+        ([], ["ipv4"], ["direct", "screen"]),
+        (["tls"], ["ipv6", "ipv4"], ["direct", "direct-ipv6", "turn-tls", "screen"]),
+        ([], ["ipv6"], ["direct-ipv6", "screen"]),
+    ],
+)
+def test_each_way_is_a_call_of_its_own(protocols, families, expected):
+    assert _probe.call_steps(protocols, families) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "protocol"),
+    [
+        ("turn-udp", "call over TURN udp", "udp"),
+        ("turn-tls", "call over TURN tls", "tls"),
+        ("direct-ipv6", "direct call over IPv6", ""),
+        ("screen", "screen share", ""),
+    ],
+)
+def test_names_of_calls(step, name, protocol):
+    assert (_probe.step_name(step), _probe.turn_protocol(step)) == (name, protocol)
+
+
+def test_turn_over_tls_that_is_silent_needs_a_tcp_port():
+    verdict = _probe.call_failed("turn-tls", "turn.example.org:5349", "turn", {"turn": {"allocate": "timeout"}})
+    assert verdict.remedy.startswith("Open tcp 5349 in the firewall")
+
+
+def test_a_family_that_nobody_asked_for_is_no_failure():
+    verdict = _probe.no_family({"side": "remote", "family": "ipv6"})
+    assert (verdict.status, verdict.cause, verdict.remedy) == (SKIPPED, "", "")
+    assert verdict.seen.startswith("Janus names no IPv6 address")
+
+
+@pytest.mark.parametrize(
+    ("limit", "got", "told", "result", "words"),
+    [
+        (1048576, 1030, 1049, OK, "1030 kbit/s arrive, Janus allows 1049 kbit/s; the limit is 1049 kbit/s"),
+        (1048576, 1206, 1049, OK, "the limit is 1049 kbit/s"),
+        (1048576, 1207, 1049, FAILED, "limit of 1049 kbit/s is not in force: 1207 kbit/s arrive, Janus allows 1049"),
+        (1048576, 1030, 2097, FAILED, "limit of 1049 kbit/s is not in force: 1030 kbit/s arrive, Janus allows 2097"),
+        (1048576, 1500, 0, FAILED, "limit of 1049 kbit/s is not in force: 1500 kbit/s arrive."),
+        (1048576, 314, 1049, OK, "could not be driven high enough for a limit of 1049 kbit/s"),
+        (4000000, 1500, 4000, OK, "the limit is 4000 kbit/s"),
+        (2097152, 1500, 0, OK, "so the limit of 2097 kbit/s is not proven"),
+        (64000, 261, 64, OK, "the limit is 64 kbit/s"),
+        (64000, 400, 64, FAILED, "limit of 64 kbit/s is not in force"),
+        (None, 1010, 1049, OK, "1010 kbit/s arrive, Janus allows 1049 kbit/s; the instance's own limit is not known"),
+    ],
+)
+def test_the_bitrate_limit(limit, got, told, result, words):
+    verdict = _probe.bitrate(limit, {"kbit_per_second": got, "told_kbit_per_second": told, "missing": []})
+    assert (verdict.status, words in verdict.seen) == (result, True), verdict.seen
+    assert verdict.figures["limit_kbit_per_second"] == (round(limit / 1000) if limit else None)
+
+
+def test_a_bitrate_of_nothing_is_a_failure():
+    figures = {"kbit_per_second": 0, "told_kbit_per_second": 1049, "missing": ["video"]}
+    assert "no video came through" in _probe.bitrate(1048576, figures).cause
+
+
+def test_sentences_name_the_place_from_which_calls_are_placed():
+    report = _probe.report([_probe.session_refused("too_many_requests", "").record("all", "websocket")], "web")
+    assert report["place"] == "web"
+    assert report["failures"][0]["sentence"].startswith(
+        "From web: HPB, internal session: The signaling server has locked web's address out,"
+    )
+    assert "controller" not in json.dumps(report)
+    lost = _probe.call_failed("direct", "", "family", {"side": "local", "family": "ipv6"}).record("nc", "direct")
+    assert _probe.report([lost], "web")["results"][0]["seen"] == "web has no IPv6 address for media."
+    assert "The controller" in _probe.report([lost])["results"][0]["seen"]
 
 
 def records():

@@ -212,3 +212,87 @@ def test_calls_are_placed_with_what_is_known_and_pages_are_named(bed):
     assert {name: rows[name][-1] for name in ("nc", "client", "nas")} == dict.fromkeys(
         ("nc", "client", "nas"), f"failed, {day}: signaling server"
     )
+
+
+AWAY = {"ansible_connection": "ssh", "ansible_host": "192.0.2.1", "ansible_ssh_executable": "{folder}/ssh"}
+
+
+def with_places(bed, monkeypatch, **places):
+    """Add hosts from which calls are placed to the inventory; one that is away has an ssh that fails as ssh does."""
+    ssh = bed.folder / "ssh"
+    ssh.write_text("#!/bin/sh\nexit 255\n")
+    ssh.chmod(0o755)
+    hosts = {
+        name.replace("_", "."): {key: value.format(folder=bed.folder) for key, value in variables.items()}
+        for name, variables in places.items()
+    }
+    inventory = {**bed.inventory(), "places": {"hosts": hosts}}
+    monkeypatch.setattr(Bed, "inventory", lambda _bed: inventory)
+
+
+def test_calls_are_placed_from_other_hosts_and_each_is_named(bed, monkeypatch):
+    with_places(bed, monkeypatch, office_example_org={"ansible_connection": "local"}, away_example_org=AWAY)
+    given = {
+        "hpb_verify": True,
+        "hpb_resolve": {"talk.example.org": "127.0.0.77"},
+        "verify_from": ["office.example.org", "away.example.org", "unknown.example.org"],
+    }
+    assert bed.run("-e", json.dumps(given)) == 2
+    text = bed.output.replace("\\n", "\n")
+    for sentence in (
+        "HPB, signaling server: talk.example.org refuses the connection",
+        "From office.example.org: HPB, signaling server: talk.example.org refuses the connection",
+        "From away.example.org: the host cannot be reached, expected to place calls from it; check its connection",
+        "verify_from names unknown.example.org, expected a host of the inventory",
+    ):
+        assert text.count(f"\n{sentence}") + text.count(f'"{sentence}') >= 1, (sentence, text)
+    summary = json.loads(re.search(r'"msg": (\[[^]]*From unknown.*?\n    \])', bed.output, re.DOTALL).group(1))
+    tables = [index for index, line in enumerate(summary) if line.startswith("instance  step")]
+    assert len(tables) == 2
+    assert summary[tables[1] - 2] == "From office.example.org:"
+
+
+@pytest.mark.parametrize(
+    ("given", "python", "code", "sentence"),
+    [
+        ({}, "", 0, ""),
+        ({"verify_from": ["office.example.org"]}, sys.executable, 0, ""),
+        ({"verify_from": ["office.example.org"], "hpb_verify": False}, "/bin/false", 0, ""),
+        (
+            {"verify_from": ["office.example.org"]},
+            "/bin/false",
+            2,
+            "The Python /bin/false of office.example.org has no aiortc, expected it for the calls from there "
+            "(verify_from): run '/bin/false -m pip install aiortc websockets' on office.example.org",
+        ),
+        (
+            {"verify_from": ["unknown.example.org"]},
+            "",
+            2,
+            "verify_from names unknown.example.org, expected a host of the inventory",
+        ),
+    ],
+)
+def test_what_calls_need_is_looked_for_before_anything_else(bed, given, python, code, sentence):
+    play = {
+        "hosts": "hpb",
+        "gather_facts": False,
+        "tasks": [{"import_role": {"name": "nextcloud_talk.hpb.verify", "tasks_from": "preflight"}}],
+    }
+    # The modules run with this test's own Python; only the one that is looked at differs.
+    office = {"ansible_connection": "local", **({"ansible_python_interpreter": python} if python else {})}
+    hosts = {"hpb": {"hosts": {"talk.example.org": {"ansible_connection": "local"}}}}
+    hosts["places"] = {"hosts": {"office.example.org": office}}
+    (bed.folder / "hosts.yml").write_text(json.dumps(hosts), encoding="utf-8")
+    (bed.folder / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.yml", "play.yml"]
+    done = subprocess.run(
+        [*command, "-e", json.dumps({"hpb_verify": True, **given})],
+        cwd=bed.folder,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".tree"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, sentence in done.stdout) == (code, True), done.stdout
