@@ -115,7 +115,9 @@ def session_limits(metrics: str) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for name, labels, value in re.findall(r"^(signaling_\w+)\{([^}]*)\} ([0-9.e+]+)$", metrics, re.MULTILINE):
         label = dict(re.findall(r'(\w+)="([^"]*)"', labels))
-        entry = found.setdefault(label["backend"], {"sessions": 0, "limit": 0, "refused": 0}) if "backend" in label else {}
+        entry = (
+            found.setdefault(label["backend"], {"sessions": 0, "limit": 0, "refused": 0}) if "backend" in label else {}
+        )
         if name == "signaling_backend_session_limit":
             entry["limit"] = int(float(value))
         elif name == "signaling_backend_session_limit_exceeded_total":

@@ -263,7 +263,15 @@ class Look:
         inside = {"kind": "not asked", "status": 0, "address": "", "text": "", "maintenance": False, "nextcloud": False}
         if running:
             wget = ["wget", "-S", "-T", str(self.seconds), "-O", "-", "--header", "OCS-APIRequest: true"]
-            argv = [self.docker, "exec", "signalling", "timeout", str(2 * self.seconds), *wget, url.rstrip("/") + CAPABILITIES]
+            argv = [
+                self.docker,
+                "exec",
+                "signalling",
+                "timeout",
+                str(2 * self.seconds),
+                *wget,
+                url.rstrip("/") + CAPABILITIES,
+            ]
             inside = _evidence.wget_outcome(*self.module.run_command(argv))
         address = inside["address"] or pins.get(name.lower()) or name
         tls = {"kind": "", "text": ""}
