@@ -360,12 +360,7 @@ def certificate_words(case: Case, *codes: int) -> list[str]:
 VERIFY_MESSAGES = {
     9: "certificate is not yet valid",
     10: "certificate has expired",
-    62: "",
-    64: "",
-    18: "",
-    19: "",
-    20: "",
-    21: "",
+    62: "Hostname mismatch",
 }
 
 
@@ -462,7 +457,7 @@ def proxy(case: Case) -> None:
             f"The proxy before the signaling server drops the header X-Spreed-Signaling-Features"
             f"{' from answers to POST' if post else ''}; on {case.host} itself it is there."
         )
-        mend = "Let the proxy of your own pass all headers of the answer on (nginx: no proxy_hide_header), or use Traefik of this collection"
+        mend = "Let your own proxy pass on all headers of the answer (nginx: without proxy_hide_header)"
         rows = bare + [row for row in case.failed(CHECK) if not lossy or row["instance"] in lossy]
         seen = [f"features on {case.host}: {', '.join(inner['features'])}"]
         case.found("proxy-features", rows, why, mend, seen, instance=ALL, step="welcome", what="signaling server")
@@ -470,10 +465,11 @@ def proxy(case: Case) -> None:
     words = {_probe.no_websocket(status, host).cause for status in (200, 400, 403, 404, 405, 426, 500, 501)}
     rows = [row for row in case.failed() if row["cause"] in words or f"https://{host}/spreed does not" in row["cause"]]
     if rows and inner.get("upgrade") == "101":
-        why = f"The proxy does not pass the websocket of https://{host}/spreed on; on {case.host} itself the server takes it."
+        why = f"The proxy does not pass on the websocket of https://{host}/spreed; on {case.host} itself it is taken."
         mend = (
             "Give the proxy HTTP/1.1 and the headers Upgrade and Connection for /spreed "
-            "(nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade)"
+            "(nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+            "proxy_set_header Connection upgrade)"
         )
         case.found("proxy-websocket", rows, why, mend, [f"seen: {rows[0]['cause']}"], instance=ALL)
 
@@ -563,7 +559,10 @@ def to_nextcloud(case: Case) -> None:
         elif elsewhere(case, id_, address) and (kind or tls.get("kind") or not inside.get("nextcloud")):
             right = and_list(right_addresses(case, id_))
             why = f"{name} leads to {address} for {case.host}, but the Nextcloud is at {right}."
-            mend = f"Correct the DNS or /etc/hosts of {case.host}, or set hpb_resolve: {{{name}: {right}}} and run {RUN}deploy"
+            mend = (
+                f"Correct the DNS or /etc/hosts of {case.host}, or set hpb_resolve: {{{name}: {right}}} "
+                f"and run {RUN}deploy"
+            )
             case.found("dns-nextcloud", rows, why, mend, said)
         elif kind in ("refused", "timeout", "unreachable"):
             word = {"refused": "refuses the connection", "timeout": "does not answer", "unreachable": "has no route"}[
@@ -613,48 +612,61 @@ def elsewhere(case: Case, id_: str, address: str) -> bool:
 
 
 def to_backend(case: Case) -> None:
-    """A Nextcloud does not reach the HPB, or does not trust it."""
+    """Nextclouds do not reach the HPB, or do not trust it; those that fail alike are one finding."""
     if case.dark:
         return
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for id_, reach in case.reaches.items():
-        step, kind = reach.get("failed_at", ""), reach.get("kind", "")
-        if not step or step == "request" or case.satisfied(id_):
+        if reach["failed_at"] not in ("", "request") and not case.satisfied(id_):
+            groups.setdefault(no_way(case, reach), []).append(id_)
+    for (cause, why, mend), ids in groups.items():
+        if not cause:
             continue
-        rows = case.failed(CHECK, instance=id_)
-        host, addresses = reach_host(case, id_), reach.get("addresses") or []
-        place = {"instance": id_, "step": CHECK, "what": "way to the HPB"}
-        said = [
-            f"{step}: {reach['text']}" if reach.get("text") else "",
-            f"addresses there: {and_list(addresses)}" if addresses else "",
-        ]
-        strange = bool(addresses and case.host_addresses()) and not set(addresses) & case.host_addresses()
-        right = str(case.context.get("public_ip") or case.context.get("media_ip") or "")
-        if step == "name":
-            why = f"Its host {host} cannot resolve the name {case.domain}."
-            case.found("dns-hpb", rows, why, f"Give {case.domain} an address in the DNS of {host}", said, **place)
-        elif strange:
-            why = f"{case.domain} leads to {and_list(addresses)} on its host {host}, but the HPB is at {right}."
-            mend = f"Correct the DNS or /etc/hosts of {host}"
-            case.found("dns-hpb", rows, why, mend, said, **place)
-        elif step == "tcp":
-            word = {"refused": "is refused the connection to", "timeout": "gets no answer from"}.get(
-                kind, "does not reach"
-            )
-            why = f"Its host {host} {word} TCP 443 of {case.domain}."
-            mend = f"Open TCP 443 for it in the firewalls of {host} (outgoing) and of {case.host}"
-            case.found("hpb-unreachable", rows, why, mend, said, **place)
-        elif kind == "unknown_ca":
-            why = f"It does not know the authority of the certificate of {case.domain}."
-            mend = f"On {host}: occ security:certificates:import ca.pem, or set talk_verify_tls: false for it"
-            case.found("ca-at-nextcloud", rows, why, mend, said, **place)
-        elif step == "tls":
-            why = f"TLS between its host {host} and {case.domain} does not come about ({reach.get('text') or kind})."
-            mend = f"Look for a proxy between {host} and the HPB that shows a certificate of its own."
-            case.found("hpb-tls", rows, why, mend, said, **place)
-        elif kind == "status":
-            why = f"{case.domain} answers {reach.get('text')} to its host {host}, expected the welcome of the signaling server."
-            mend = f"Look at the proxy between {host} and the HPB."
-            case.found("hpb-answer", rows, why, mend, said, **place)
+        hosts = ", ".join(unique(reach_host(case, id_) for id_ in ids))
+        seen = unique(part for id_ in ids for part in way_seen(case.reaches[id_]))
+        rows = [row for id_ in ids for row in case.failed(CHECK, instance=id_)]
+        place = {"instance": ", ".join(ids), "step": CHECK, "what": "way to the HPB"}
+        case.found(cause, rows, why.format(hosts=hosts), mend.format(hosts=hosts), seen, **place)
+
+
+def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return cause, reason and remedy of a way that ends before the HPB; {hosts} stands for those that took it."""
+    step, kind, text = reach["failed_at"], reach.get("kind", ""), reach.get("text") or ""
+    addresses, domain = reach.get("addresses") or [], case.domain
+    if step == "name":
+        why = f"The name {domain} does not resolve on {{hosts}}."
+        return "dns-hpb", why, f"Give {domain} an address in the DNS of {{hosts}}"
+    if addresses and case.host_addresses() and not set(addresses) & case.host_addresses():
+        right = case.context.get("public_ip") or case.context.get("media_ip") or and_list(case.host_addresses())
+        why = f"{domain} leads to {and_list(addresses)} on {{hosts}}, but the HPB is at {right}."
+        return "dns-hpb", why, "Correct the DNS or /etc/hosts of {hosts}"
+    if step == "tcp":
+        words = {"refused": "Port 443 of {} refuses {{hosts}}.", "timeout": "Port 443 of {} does not answer {{hosts}}."}
+        mend = f"Open TCP 443 for {{hosts}} in the firewalls there (outgoing) and of {case.host}"
+        return "hpb-unreachable", words.get(kind, "{{hosts}} has no route to port 443 of {}.").format(domain), mend
+    if kind == "unknown_ca":
+        why = f"The authority of the certificate of {domain} is unknown on {{hosts}}."
+        mend = "On {hosts}: occ security:certificates:import ca.pem, or set talk_verify_tls: false for it"
+        return "ca-at-nextcloud", why, mend
+    if step == "tls":
+        why = f"TLS between {{hosts}} and {domain} does not come about ({braced(text or kind)})."
+        return "hpb-tls", why, "Look for a proxy before {hosts} that shows a certificate of its own."
+    if kind == "status":
+        why = f"{domain} answers {{hosts}} with {braced(text)}, expected the welcome of the signaling server."
+        return "hpb-answer", why, "Look at the proxy between {hosts} and the HPB."
+    return "", "", ""
+
+
+def braced(text: str) -> str:
+    """Return text as it must stand in a template."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def way_seen(reach: Mapping[str, Any]) -> list[str]:
+    """Return the evidence of a way that ended too early."""
+    said = [f"{reach['failed_at']}: {reach['text']}"] if reach.get("text") else []
+    addresses = reach.get("addresses") or []
+    return [*said, *([f"addresses there: {and_list(addresses)}"] if addresses else [])]
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------
@@ -733,14 +745,15 @@ def public_address(case: Case) -> None:
 
 def ports(case: Case) -> None:
     """A firewall keeps media away: everything but HTTPS, TURN over udp, or Janus' range."""
-    silent_turn = {row["step"]: [] for row in case.failed(*CALLS[1:])}
-    for row in case.failed(*CALLS[1:]):
-        if allocation(row) in ("timeout", "refused", "unreachable") and not case.part("coturn").get("stun"):
-            silent_turn[row["step"]].append(row)
+    coturn = case.part("coturn")
+    rows = [row for row in case.failed(*CALLS[1:]) if allocation(row) in ("timeout", "refused", "unreachable")]
+    # Where nobody has seen coturn answer, a refusal says that nothing listens, which is no firewall's doing.
+    if coturn.get("stun") or not coturn and any(allocation(row) == "refused" for row in rows):
+        rows = []
     direct = [row for row in case.failed("direct") if "ice" in row["figures"]]
-    udp, tcp = silent_turn.get("turn-udp") or [], silent_turn.get("turn-tcp") or []
-    port = case.part("coturn").get("port") or str(case.context.get("turn_server") or ":3478").rpartition(":")[2]
-    janus, relay = case.part("janus").get("ports") or "20000-29999", case.part("coturn").get("ports") or "61000-65535"
+    udp, tcp = ([row for row in rows if row["step"] == step] for step in ("turn-udp", "turn-tcp"))
+    port = coturn.get("port") or str(case.context.get("turn_server") or ":3478").rpartition(":")[2]
+    janus, relay = case.part("janus").get("ports") or "20000-29999", coturn.get("ports") or "61000-65535"
     rules = case.part("firewall").get("rules") or []
     own = [
         f"rules on {case.host} that drop: {' | '.join(rules[:4])}"
@@ -750,13 +763,14 @@ def ports(case: Case) -> None:
     own = own if case.part("firewall").get("program") else []
     where = f"of {case.host} itself ({rules[0]})" if rules else f"before {case.host}, or of the controller's network"
     if direct and udp and tcp:
-        why = f"Only 443 is open between the controller and {case.host}: nothing gets through to TURN {port} and to Janus."
+        why = f"Only 443 is open between the controller and {case.host}: TURN on {port} and Janus get nothing."
         mend = f"In the firewall {where}: open udp+tcp {port}, udp {janus} and udp {relay}"
         case.found("only-443", direct + udp + tcp, why, mend, own, instance=ALL)
     elif udp:
         # Where Janus is not reached by udp either, that is one cause.
         what = f"udp {port} and udp {janus}" if direct else f"udp {port}"
-        why = f"A firewall stops {what} between the controller and {case.host}; TURN over tcp {'works' if not tcp else 'does not work either'}."
+        over_tcp = "works" if not tcp else "does not work either"
+        why = f"A firewall stops {what} between the controller and {case.host}; TURN over tcp {over_tcp}."
         mend = f"In the firewall {where}: open {what}"
         case.found("turn-udp-blocked", direct + udp + tcp, why, mend, own, instance=ALL)
     elif tcp:
@@ -790,6 +804,8 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     ports,
 )
 
+# How the run of the probe (_probe_run) begins to speak of a step for which no time was left.
+UNFINISHED = "It was not finished within"
 # Where the probe knows no more, its remedy is to look somewhere.
 UNKNOWN = ("Look at the log", "Report this as a bug", "Check the load")
 PROGRAM_OF = {
@@ -803,6 +819,9 @@ PROGRAM_OF = {
 
 def rest(case: Case) -> None:
     """Say what no cause above explains: as the probe and Talk say it, with the evidence where they do not know."""
+    # Steps that a cause for all makes wait for their time leave none for the others.
+    if any(finding.instance == ALL for finding in case.findings):
+        case.open = [row for row in case.open if not row["cause"].startswith(UNFINISHED)]
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in case.open:
         groups.setdefault((row["instance"], row["cause"], row["remedy"]), []).append(row)
@@ -844,7 +863,7 @@ def diagnose(
 ) -> list[Finding]:
     """Return the causes of what a verification found, the root of each trouble once.
 
-    `report` is the result of call_probe ({} when no call was placed), `inspection` that of hpb_inspect ({} without one),
+    `report` is the result of call_probe ({} when no call was placed), `inspection` that of hpb_inspect ({} for none),
     `reaches` those of hpb_reach, each with the id of its instance and its host. `context` has url, domain, turn_server,
     public_ip, media_ip, hpb_host, tls, resolve (name: address), time (the controller's clock when the inspection began,
     Unix seconds), and instances: each with id, url, urls, host, check (available, ok, sentence), nextcloud and talk

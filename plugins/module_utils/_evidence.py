@@ -17,7 +17,8 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 MASK = "********"
@@ -33,6 +34,13 @@ _RELEVANT = re.compile(
     r"(?i)\b(err|error|errors|fail|failed|failure|fatal|panic|warn|warning|wrn|denied|refused|refuses|forbidden|timeout|"
     r"unable|cannot|can't|could not|invalid|unknown authority|x509|too many|throttl\w*|killed|oom|waiting for|"
     r"out of memory|does not match|not responding|unreachable|exceeded)\b"
+)
+
+# Lines that a healthy program writes and that look like trouble.
+_HARMLESS = re.compile(
+    r"Hashing algorithm not the one we expected|aliasHeadersStrategy|encoded characters in the request path|"
+    r"(Certificate|Private key) file not found or not readable: //turn_server|The user is not invited to this room|"
+    r"Unable to deliver message .*detached"
 )
 
 # Flags of OpenSSL (x509_vfy.h) that Python names only in part: a certificate counts as its own authority, at any time.
@@ -56,7 +64,7 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
 def log_tail(text: str, secrets: Iterable[str] = (), count: int = 6) -> list[str]:
     """Return the last `count` lines that tell of trouble, or the last three when none does; masked."""
     lines = [line.strip() for line in _COLOURS.sub("", text).splitlines()]
-    lines = [line for line in lines if line]
+    lines = [line for line in lines if line and not _HARMLESS.search(line)]
     chosen = [line for line in lines if _RELEVANT.search(line)][-count:] or lines[-3:]
     return [masked(line, secrets)[:LINE_LENGTH] for line in chosen]
 
@@ -265,18 +273,27 @@ def resolve(name: str) -> tuple[list[str], str]:
 def trust(ca_file: str = "") -> ssl.SSLContext:
     """Return a context with the system's authorities, and those of a file that may not be there or be empty."""
     context = ssl.create_default_context()
-    with contextlib.suppress(OSError):
-        if ca_file and os.path.getsize(ca_file) > 1:
+    with contextlib.suppress(OSError, ValueError):
+        if ca_file and Path(ca_file).read_text(encoding="ascii").strip():
             context.load_verify_locations(cafile=ca_file)
     return context
+
+
+@contextlib.contextmanager
+def secured(address: str, port: int, name: str, context: ssl.SSLContext, timeout: float) -> Iterator[ssl.SSLSocket]:
+    """Connect with TLS for `name` to an address. Raises OSError and ValueError."""
+    with (
+        contextlib.closing(socket.create_connection((address, port), timeout)) as connection,
+        context.wrap_socket(connection, server_hostname=name) as wrapped,
+    ):
+        yield wrapped
 
 
 def tls(address: str, port: int, name: str, context: ssl.SSLContext, timeout: float) -> dict[str, str]:
     """Return {"kind", "text"} of a TLS handshake that verifies the certificate for `name`; kind "" is a good one."""
     try:
-        with socket.create_connection((address, port), timeout) as connection:
-            with context.wrap_socket(connection, server_hostname=name):
-                return {"kind": "", "text": ""}
+        with secured(address, port, name, context, timeout):
+            return {"kind": "", "text": ""}
     except (OSError, ValueError) as error:
         return {"kind": network_kind(error), "text": reason(error)}
 
@@ -287,17 +304,15 @@ def certificate(address: str, port: int, name: str, timeout: float) -> dict[str,
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
     try:
-        with socket.create_connection((address, port), timeout) as connection:
-            with blind.wrap_socket(connection, server_hostname=name) as secured:
-                shown = ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
+        with secured(address, port, name, blind, timeout) as connection:
+            shown = ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"")
         # Python decodes only certificates that it has verified, so this one is made its own authority.
         seeing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         seeing.check_hostname = False
         seeing.load_verify_locations(cadata=shown)
         seeing.verify_flags = ssl.VerifyFlags(int(seeing.verify_flags) & ~0x20 | _PARTIAL_CHAIN | _NO_CHECK_TIME)
-        with socket.create_connection((address, port), timeout) as connection:
-            with seeing.wrap_socket(connection, server_hostname=name) as secured:
-                fields: Any = secured.getpeercert() or {}
+        with secured(address, port, name, seeing, timeout) as connection:
+            fields: Any = connection.getpeercert() or {}
     except (OSError, ValueError) as error:
         return {**empty, "error": reason(error), "kind": network_kind(error)}
     issuer = {key: value for part in fields.get("issuer", ()) for key, value in part}
