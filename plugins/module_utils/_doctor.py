@@ -535,7 +535,8 @@ def own_address(case: Case) -> None:
             why += f" what its cron sends is refused with 403; expected {' or '.join(urls)}."
             case.found("cli-url-http" if kind == "http" else "cli-url", rows, why, mend, **place)
         for server in (instance.get("talk") or {}).get("signaling_servers") or []:
-            if str(server.get("server", "")).lower().startswith(("http://", "ws://")):
+            parts = urlsplit(str(server.get("server", "")).lower())
+            if parts.scheme in ("http", "ws") and parts.hostname == case.domain.lower():
                 why = f"Talk has the signaling server as {server['server']}, without encryption; browsers refuse that."
                 mend = f"{RUN}register -e instance={id_}"
                 case.found("signaling-http", rows, why, f"Run {mend}", **{**place, "what": "signaling server in Talk"})
@@ -674,23 +675,31 @@ def way_seen(reach: Mapping[str, Any]) -> list[str]:
 
 def secrets(case: Case) -> None:
     """A secret is not the same at both ends."""
+    refused: list[Mapping[str, Any]] = []
+    wrong: list[Mapping[str, Any]] = []
+    seen: list[str] = []
+    ids: dict[str, list[str]] = {"refused": [], "wrong": []}
     for id_, instance in case.instances.items():
         url = str(instance.get("url", ""))
-        refused = case.caused([_probe.request(url, 403).cause], "request")
         status = ((case.reaches.get(id_) or {}).get("request") or {}).get("status")
-        if refused or status == 403:
-            why = f"The signaling server knows {url} not at all or with another secret than the secrets file."
-            rows = refused + case.failed(CHECK, instance=id_)
-            mend = f"Run {RUN}deploy -e instance={id_}"
-            seen = [f"from its own host: {status}" if status else ""]
-            case.found("backend-secret-hpb", rows, why, mend, seen, instance=id_, step="request", what="signed request")
-        wrong = case.caused([_probe.hello(url, "invalid_request", "").cause], "hello")
-        if wrong:
-            why = "Talk holds another backend secret than the HPB; its calls and chats fail at the room's door."
-            mend = f"Run {RUN}register -e instance={id_}"
-            case.found(
-                "backend-secret", wrong, why, mend, ["the Nextcloud answers invalid_request to a signed question"]
-            )
+        rows = [row for row in case.caused([_probe.request(url, 403).cause], "request") if row["instance"] == id_]
+        if rows or status == 403:
+            ids["refused"].append(id_)
+            refused += rows + case.failed(CHECK, instance=id_)
+            seen += [f"{id_} is answered {status} on its own host"] if status else []
+        rows = case.caused([_probe.hello(url, "invalid_request", "").cause], "hello")
+        if rows:
+            ids["wrong"].append(id_)
+            wrong += rows
+    if ids["refused"]:
+        why = "The signaling server does not know it, or with another secret than the secrets file says."
+        place = {"instance": ", ".join(ids["refused"]), "step": "request", "what": "signed request"}
+        mend = f"Run {RUN}deploy -e instance={','.join(ids['refused'])}"
+        case.found("backend-secret-hpb", refused, why, mend, seen, **place)
+    if wrong:
+        why = "Talk holds another backend secret than the HPB; nobody can join a call there."
+        mend = f"Run {RUN}register -e instance={','.join(ids['wrong'])}"
+        case.found("backend-secret", wrong, why, mend, ["Talk answers invalid_request to a signed question"])
     refused_turn: dict[str, list[Mapping[str, Any]]] = {}
     for row in turn_refused(case):
         refused_turn.setdefault(row["instance"], []).append(row)

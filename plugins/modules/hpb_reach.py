@@ -219,7 +219,8 @@ class Way:
         before = time.time()
         answer = _evidence.http_request(connection, self.parts.path + path, headers, body)
         date = email.utils.parsedate_tz(answer["headers"].get("date", ""))
-        if date:
+        # As Talk does, by the first answer, that to the welcome.
+        if date and "seconds_off" not in self.found:
             self.found["seconds_off"] = round((before + time.time()) / 2 - email.utils.mktime_tz(date), 1)
         return answer
 
