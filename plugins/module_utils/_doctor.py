@@ -155,13 +155,18 @@ class Case:
 
     def host_addresses(self) -> set[str]:
         """Return all addresses that are the host's own or stand for it."""
-        configured = {str(self.context.get(name) or "") for name in ("public_ip", "media_ip")}
+        configured = {str(self.context.get("public_ip") or ""), self.media_address()}
         return (set(self.inspection.get("addresses") or []) | configured) - {""}
+
+    def media_address(self) -> str:
+        """Return the host's address for media, as the inventory or else coturn's configuration has it."""
+        listening = str(self.part("coturn").get("listening") or "")
+        return str(self.context.get("media_ip") or "") or ("" if listening.startswith("127.") else listening)
 
     def log(self, name: str) -> str:
         """Return the last lines of a container's log as evidence."""
         lines = self.container(name).get("log") or []
-        return f"log of {name}: {' | '.join(lines[-3:])}" if lines else ""
+        return f"log of {name}: {' | '.join(line[:200] for line in lines[-2:])}" if lines else ""
 
     def on_host(self, command: str) -> str:
         """Return a command for the HPB's host as a remedy."""
@@ -638,7 +643,7 @@ def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
         why = f"The name {domain} does not resolve on {{hosts}}."
         return "dns-hpb", why, f"Give {domain} an address in the DNS of {{hosts}}"
     if addresses and case.host_addresses() and not set(addresses) & case.host_addresses():
-        right = case.context.get("public_ip") or case.context.get("media_ip") or and_list(case.host_addresses())
+        right = case.context.get("public_ip") or case.media_address() or and_list(case.host_addresses())
         why = f"{domain} leads to {and_list(addresses)} on {{hosts}}, but the HPB is at {right}."
         return "dns-hpb", why, "Correct the DNS or /etc/hosts of {hosts}"
     if step == "tcp":
@@ -736,7 +741,7 @@ def public_address(case: Case) -> None:
     told, right = told_by_janus(rows), case.public_addresses()
     if not told or not right or told & right:
         return
-    media = str(case.context.get("media_ip") or "")
+    media = case.media_address()
     mapping, external = case.part("janus").get("mapping") or "", case.part("coturn").get("external") or ""
     # A host in a LAN whose name leads to another of its own addresses is reached at both.
     if told <= set(case.inspection.get("addresses") or []) and right & set(case.inspection.get("addresses") or []):

@@ -40,7 +40,8 @@ class Scene:
             "domain": HOST,
             "turn_server": "turn.example.org:3478",
             "public_ip": "",
-            "media_ip": "192.0.2.10",
+            # Not known in a run that does not deploy; coturn's configuration has it.
+            "media_ip": "",
             "hpb_host": HOST,
             "tls": "acme",
             "resolve": {},

@@ -163,7 +163,7 @@ def test_where_all_is_well_nobody_looks_for_causes_unless_told_to(bed):
     assert bed.run() == 0
     assert "[nextcloud_talk.hpb.verify : diagnose |" not in bed.output
     assert bed.run("-e", "verify_diagnose=true") == 0, bed.output
-    assert "[nextcloud_talk.hpb.verify : diagnose | Find the causes]" in bed.output
+    assert "[nextcloud_talk.hpb.hpb : findings | Keep the causes that a verification found]" in bed.output
     assert '"hpb_findings": []' in bed.output
 
 
