@@ -37,6 +37,11 @@ class Bed:
             "ansible_connection": "local",
         }
         self.output = ""
+        # This machine's own engine has nothing to say about the backend.
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+        (self.programs / "docker").write_text("#!/bin/sh\necho 'no engine here' >&2\nexit 1\n", encoding="utf-8")
+        (self.programs / "docker").chmod(0o755)
 
     def inventory(self) -> dict:
         return {
@@ -75,6 +80,7 @@ class Bed:
             cwd=self.folder,
             env={
                 **os.environ,
+                "PATH": f"{self.programs}:{os.environ['PATH']}",
                 "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".tree"),
                 "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
                 "ANSIBLE_LOCAL_TEMP": str(self.folder / "local"),
@@ -139,12 +145,26 @@ def test_the_summary_has_what_talk_thinks_and_who_was_not_asked(bed):
 def test_an_error_that_talk_finds_makes_the_verification_fail(bed):
     bed.answers.code = 502
     assert bed.run() == 2
-    sentence = (
-        "nc, Talk's own check: Talk was answered 502 by the signaling server, expected 200; look at the proxy before "
+    summary = bed.summary()
+    assert (
+        "nc: Talk's own check: Talk was answered 502 by the signaling server, expected 200; look at the proxy before "
         "it and at the log of the container signalling."
-    )
-    assert sentence in bed.output.replace("\\n", "\n")
-    assert f"nc: {sentence[4:]}" in bed.summary()
+    ) in summary
+    # What Talk's host sees tells more than what Talk says.
+    why = "The name talk.example.org does not resolve on nc.example.org."
+    mend = "Give talk.example.org an address in the DNS of nc.example.org"
+    place = summary.index("nc: Talk's own check")
+    assert summary[place + 1 : place + 3] == [f"  why   {why}", f"  mend  {mend}"]
+    assert summary[place + 3].startswith("  seen  name: ")
+    assert f"nc, Talk's own check: {why} {mend}" in bed.output.replace("\\n", "\n")
+
+
+def test_where_all_is_well_nobody_looks_for_causes_unless_told_to(bed):
+    assert bed.run() == 0
+    assert "[nextcloud_talk.hpb.verify : diagnose |" not in bed.output
+    assert bed.run("-e", "verify_diagnose=true") == 0, bed.output
+    assert "[nextcloud_talk.hpb.hpb : findings | Keep the causes that a verification found]" in bed.output
+    assert '"hpb_findings": []' in bed.output
 
 
 def test_what_talk_does_without_is_said_and_is_no_failure(bed):

@@ -1,0 +1,890 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The doctor: from what a verification saw to the causes, each once, with what mends it. No input or output.
+
+The causes are looked for from the root upwards. One that is found takes the failures that follow from it, so that they
+are not explained a second time; what is left over at the end is said as the probe and Talk say it.
+
+Words of the probe are recognised by asking `_probe` for them, never by a copy of the text.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe
+
+ALL = _probe.ALL
+CHECK = "check"
+CHECK_NAME = "Talk's own check"
+SERVER = "server"
+CALLS = ("direct", "turn-udp", "turn-tcp", "turn-tls")
+# Seconds that Talk lets the two clocks differ (OCA\Talk\SetupCheck\HighPerformanceBackend).
+CLOCK_SECONDS = 45
+# The probe's TURN credentials count for an hour.
+TURN_SECONDS = 3500
+
+RUN = "ansible-playbook -i inventory nextcloud_talk.hpb."
+MEMORY = {name: f"{name}_memory" for name in ("nats", "janus", "coturn", "signalling", "traefik")}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One cause: whom it concerns (`all`, or ids of instances), what failed, why, what mends it, what was seen."""
+
+    cause: str
+    instance: str
+    step: str
+    what: str
+    why: str
+    mend: str
+    seen: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The finding in one sentence for people, and the command."""
+        return f"{'HPB' if self.instance == ALL else self.instance}, {self.what}: {self.why} {self.mend}"
+
+    def plain(self) -> dict[str, str]:
+        """Return it as plain data."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+class Case:
+    """All evidence, the failures that nothing has explained yet, and the findings so far."""
+
+    def __init__(
+        self,
+        report: Mapping[str, Any],
+        inspection: Mapping[str, Any],
+        reaches: Iterable[Mapping[str, Any]],
+        context: Mapping[str, Any],
+    ) -> None:
+        self.inspection = inspection
+        self.context = context
+        self.instances: dict[str, Mapping[str, Any]] = {item["id"]: item for item in context.get("instances") or []}
+        self.reaches = {item["id"]: item for item in reaches if "failed_at" in item}
+        self.records = list(report.get("results") or [])
+        self.open = [row for row in self.records if row["status"] == _probe.FAILED]
+        self.open += [self._checked(item) for item in self.instances.values() if not self.check(item).get("ok", True)]
+        self.findings: list[Finding] = []
+        # Whether the signaling server is known to be out of reach for everybody.
+        self.dark = False
+
+    @staticmethod
+    def check(instance: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what Talk's own check came to."""
+        return instance.get("check") or {}
+
+    def _checked(self, instance: Mapping[str, Any]) -> dict[str, Any]:
+        """Return Talk's own check as a failed step."""
+        said = str(self.check(instance).get("sentence", ""))
+        place = {"instance": instance["id"], "step": CHECK, "name": CHECK_NAME, "status": _probe.FAILED}
+        return {**place, "seen": said, "cause": said, "remedy": "", "figures": {}}
+
+    def satisfied(self, id_: str) -> bool:
+        """Whether Talk itself says that it reaches the signaling server and finds what it needs."""
+        check = self.check(self.instances.get(id_, {}))
+        return bool(check.get("available")) and bool(check.get("ok"))
+
+    def failed(self, *steps: str, instance: str = "") -> list[Mapping[str, Any]]:
+        """Return the failures that are not explained yet, of these steps and of one instance."""
+        return [
+            row
+            for row in self.open
+            if (not steps or row["step"] in steps) and (not instance or row["instance"] == instance)
+        ]
+
+    def caused(self, causes: Iterable[str], *steps: str) -> list[Mapping[str, Any]]:
+        """Return the unexplained failures with one of these causes of the probe."""
+        wanted = set(causes)
+        return [row for row in self.failed(*steps) if row["cause"] in wanted]
+
+    def found(
+        self,
+        cause: str,
+        rows: Iterable[Mapping[str, Any]],
+        why: str,
+        mend: str,
+        seen: Iterable[str] = (),
+        *,
+        instance: str = "",
+        step: str = "",
+        what: str = "",
+    ) -> None:
+        """Keep a finding that explains these failures; without failures it needs a place, a step and a name."""
+        rows = list(rows)
+        self.open = [row for row in self.open if not any(row is other for other in rows)]
+        ids = unique(row["instance"] for row in rows)
+        place = instance or (ALL if ALL in ids else ", ".join(ids))
+        steps = ", ".join(unique(row["step"] for row in rows)) or step
+        names = ", ".join(unique(row["name"] for row in rows)) or what
+        self.findings.append(Finding(cause, place, steps, names, why, mend, "; ".join(filter(None, seen))))
+
+    # --- the evidence ---
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """Return a part of the inspection, {} when there was none."""
+        return self.inspection.get(name) or {}
+
+    def container(self, name: str) -> Mapping[str, Any]:
+        """Return what is known of a container, {} when it was not looked at."""
+        return self.part("containers").get(name) or {}
+
+    @property
+    def host(self) -> str:
+        """The HPB's host as the inventory has it."""
+        return str(self.context.get("hpb_host") or "the HPB host")
+
+    @property
+    def domain(self) -> str:
+        """The name at which the backend is reached."""
+        return str(self.context.get("domain") or "")
+
+    def public_addresses(self) -> set[str]:
+        """Return where the backend's name leads to, as those see it who have asked."""
+        found = {address for reach in self.reaches.values() for address in reach.get("addresses") or []}
+        pin = (self.context.get("resolve") or {}).get(self.domain)
+        return {pin} if pin else found
+
+    def host_addresses(self) -> set[str]:
+        """Return all addresses that are the host's own or stand for it."""
+        configured = {str(self.context.get("public_ip") or ""), self.media_address()}
+        return (set(self.inspection.get("addresses") or []) | configured) - {""}
+
+    def media_address(self) -> str:
+        """Return the host's address for media, as the inventory or else coturn's configuration has it."""
+        listening = str(self.part("coturn").get("listening") or "")
+        return str(self.context.get("media_ip") or "") or ("" if listening.startswith("127.") else listening)
+
+    def log(self, name: str) -> str:
+        """Return the last lines of a container's log as evidence."""
+        lines = self.container(name).get("log") or []
+        return f"log of {name}: {' | '.join(line[:200] for line in lines[-2:])}" if lines else ""
+
+    def on_host(self, command: str) -> str:
+        """Return a command for the HPB's host as a remedy."""
+        return f"On {self.host}: {command}"
+
+
+def unique(items: Iterable[Any]) -> list[Any]:
+    """Return the items without repetitions, in their order."""
+    return list(dict.fromkeys(items))
+
+
+def and_list(items: Iterable[Any]) -> str:
+    """Return sorted items as text."""
+    return ", ".join(sorted({str(item) for item in items}))
+
+
+# --- the programs --------------------------------------------------------------------------------------------------
+
+
+def silent(case: Case, name: str) -> str:
+    """Return how a program that runs does not do its work, "" when it does or nothing is known of it."""
+    if name == "nats" and case.part("nats").get("healthz", 200) != 200:
+        return "runs, but does not answer on its monitoring port"
+    if name == "janus" and case.part("janus").get("upgrade", "101") != "101":
+        return f"runs, but takes no websocket on 127.0.0.1:8188 ({case.part('janus')['upgrade']})"
+    coturn = case.part("coturn")
+    if name == "coturn" and coturn.get("stun"):
+        return f"runs, but does not answer on {coturn.get('listening')}:{coturn.get('port')} ({coturn['stun']})"
+    if name == "signalling" and case.part("signalling").get("status", 200) != 200:
+        return "runs, but does not answer on 127.0.0.1:8080"
+    if name == "traefik" and case.part("certificate").get("kind") == "refused":
+        return "runs, but nothing listens on port 443"
+    return ""
+
+
+def ailment(case: Case, name: str) -> tuple[str, str]:
+    """Return what is wrong with a container and what mends it, twice "" when nothing is."""
+    state = case.container(name)
+    status = state.get("state", "")
+    deploy = f"{RUN}deploy"
+    if status == "missing":
+        return f"The container {name} does not exist.", f"Run {deploy}"
+    if state.get("oom_killed") and status != "running":
+        return f"{name} was killed for want of memory.", f"Raise {MEMORY.get(name, 'its memory')}, then run {deploy}"
+    if status == "restarting":
+        code = state.get("exit_code")
+        return (
+            f"{name} ends again and again right after its start (code {code}).",
+            f"Mend what its log says, then run {deploy}",
+        )
+    if status == "paused":
+        return f"{name} is paused.", case.on_host(f"docker unpause {name}")
+    if status in ("exited", "created", "dead"):
+        why = f"{name} is stopped (code {state.get('exit_code')}{', ' + state['error'] if state.get('error') else ''})."
+        return why, case.on_host(f"docker start {name}")
+    how = silent(case, name) if status == "running" else ""
+    return (f"{name} {how}.", case.on_host(f"docker restart {name}")) if how else ("", "")
+
+
+AFTER = {
+    "nats": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
+    "janus": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
+    "coturn": ("turn-udp", "turn-tcp", "turn-tls"),
+    "signalling": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
+    "traefik": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
+}
+NAMES = {
+    "nats": "NATS",
+    "janus": "Janus",
+    "coturn": "TURN server",
+    "signalling": "signaling server",
+    "traefik": "proxy",
+}
+
+
+def engine(case: Case) -> None:
+    """The engine does not answer, so nothing runs."""
+    error = case.inspection.get("engine_error")
+    rows = [row for row in case.failed() if row["step"] not in (CHECK, "features")]
+    if error and rows:
+        case.dark = True
+        why = f"Docker does not answer on {case.host}: {error}."
+        mend = case.on_host("systemctl restart docker")
+        case.found("engine-down", case.failed(), why, mend, instance=ALL)
+
+
+def programs(case: Case) -> None:
+    """A program is stopped, missing, in a loop, or silent. The signaling server waits for NATS and for Janus."""
+    # What ails already explains why those do not work that need it.
+    waiting = False
+    for name in ("nats", "janus", "coturn", "signalling", "traefik"):
+        why, mend = ailment(case, name)
+        if (
+            not why
+            or name == "signalling"
+            and waiting
+            and case.container(name).get("state") in ("running", "restarting")
+        ):
+            continue
+        waiting = waiting or name in ("nats", "janus")
+        case.dark = case.dark or name != "coturn"
+        seen = [started(case, name), case.log(name)]
+        place = {"instance": ALL, "step": SERVER, "what": NAMES[name]}
+        case.found(f"{name}-down", case.failed(*AFTER[name]), why, mend, seen, **place)
+
+
+def started(case: Case, name: str) -> str:
+    """Return since when a container runs or does not."""
+    state = case.container(name)
+    if state.get("state") == "running":
+        return f"started {state.get('started_at')}, {state.get('health') or 'no health check'}"
+    ended = state.get("finished_at") or ""
+    return f"ended {ended}" if ended and not ended.startswith("0001") else ""
+
+
+def connections(case: Case) -> None:
+    """The signaling server runs, and so do NATS and Janus, but it is not connected to one of them."""
+    if case.dark:
+        return
+    info = case.part("signalling").get("serverinfo") or {}
+    nats = info.get("nats") or {}
+    if nats.get("connected") is False or case.part("nats").get("connections") == 0:
+        case.dark = True
+        why = "The signaling server is not connected to NATS although NATS runs."
+        seen = [f"connections at NATS: {case.part('nats').get('connections')}", case.log("signalling")]
+        mend = case.on_host("docker restart signalling")
+        case.found("nats-lost", case.failed(*AFTER["nats"]), why, mend, seen, instance=ALL, step=SERVER, what="NATS")
+    janus = (info.get("sfu") or {}).get("janus") or {}
+    features = case.part("signalling").get("features")
+    if janus.get("connected") is False or features and "mcu" not in features:
+        case.dark = True
+        why = "The signaling server is not connected to Janus although Janus runs."
+        mend = case.on_host("docker restart signalling")
+        seen = [case.log("signalling")]
+        case.found("janus-lost", case.failed(*AFTER["janus"]), why, mend, seen, instance=ALL, step=SERVER, what="Janus")
+
+
+# --- clocks and certificates ---------------------------------------------------------------------------------------
+
+
+def clock(case: Case) -> None:
+    """A clock is wrong; which one it is, two others say."""
+    here, there = case.context.get("time"), case.inspection.get("time")
+    host = there - here if here and there else 0.0
+    nextclouds = {id_: reach["seconds_off"] for id_, reach in case.reaches.items() if "seconds_off" in reach}
+    # Those that disagree with the HPB in the same way as the controller does.
+    agreeing = [id_ for id_, off in nextclouds.items() if abs(off + host) <= CLOCK_SECONDS]
+    if abs(host) > CLOCK_SECONDS and (agreeing or not nextclouds):
+        rows = case.failed(CHECK) + (turn_refused(case) if abs(host) > TURN_SECONDS else [])
+        certificates = case.caused(certificate_words(case, 9, 10), "welcome", "websocket")
+        why = f"The clock of {case.host} is {ahead(host)}; Talk takes {CLOCK_SECONDS} s."
+        mend = case.on_host("timedatectl set-ntp true")
+        seen = [f"{id_}: {ahead(off)} against the HPB" for id_, off in nextclouds.items()]
+        case.found("clock", rows + certificates, why, mend, seen, instance=ALL, step=SERVER, what="clock")
+        return
+    if abs(host) > CLOCK_SECONDS:
+        why = f"The clock of the controller is {ahead(-host)}, its Nextclouds and the HPB agree."
+        rows = turn_refused(case) + case.caused(certificate_words(case, 9, 10))
+        case.found(
+            "clock-controller", rows, why, "On the controller: timedatectl set-ntp true", instance=ALL, what="clock"
+        )
+    for id_, off in nextclouds.items():
+        if abs(off) > CLOCK_SECONDS:
+            why = f"The clock of its host {reach_host(case, id_)} is {ahead(off)}; Talk takes {CLOCK_SECONDS} s."
+            mend = f"On {reach_host(case, id_)}: timedatectl set-ntp true"
+            seen = [f"header Date of {case.context.get('url')}"]
+            rows = case.failed(CHECK, instance=id_)
+            case.found("clock", rows, why, mend, seen, instance=id_, step=CHECK, what="clock")
+
+
+def ahead(seconds: float) -> str:
+    """Return how a clock differs, in words."""
+    return f"{abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}"
+
+
+def reach_host(case: Case, id_: str) -> str:
+    """Return the host from which an instance was asked."""
+    return str(case.reaches.get(id_, {}).get("host") or case.instances.get(id_, {}).get("host") or id_)
+
+
+def turn_refused(case: Case) -> list[Mapping[str, Any]]:
+    """Return the calls whose TURN credential was refused."""
+    return [row for row in case.failed(*CALLS) if allocation(row) == "401"]
+
+
+def certificate_words(case: Case, *codes: int) -> list[str]:
+    """Return how the probe speaks of a certificate of the signaling server with these verification codes."""
+    words = []
+    for code in codes:
+        error = ssl.SSLCertVerificationError()
+        error.verify_code, error.verify_message = code, VERIFY_MESSAGES[code]
+        words.append(_probe.bad_certificate(error, urlsplit(str(case.context.get("url") or "")).netloc).cause)
+    return words
+
+
+VERIFY_MESSAGES = {
+    9: "certificate is not yet valid",
+    10: "certificate has expired",
+    62: "Hostname mismatch",
+}
+
+
+def renewal(case: Case) -> str:
+    """Return how the certificate is renewed, as the inventory has it."""
+    kind = case.context.get("tls")
+    if kind == "files":
+        return f"Renew the certificate that hpb_tls_certificate names, then run {RUN}deploy"
+    if kind == "private_ca":
+        return f"Run {RUN}deploy"
+    return (
+        f"Let port 80 of {case.domain} be reached from the internet, then on {case.host}: docker restart traefik "
+        "(its log says what Let's Encrypt answered)"
+    )
+
+
+def certificates(case: Case) -> None:
+    """The backend's certificate has expired or is for another name."""
+    shown = case.part("certificate")
+    seen_by = {id_: (reach.get("certificate") or {}).get("kind", "") for id_, reach in case.reaches.items()}
+    now = case.context.get("time") or case.inspection.get("time") or 0
+    rows = case.failed(*AFTER["traefik"])
+    ended = shown.get("not_after") or 0
+    old = case.caused(certificate_words(case, 10)) or [id_ for id_, kind in seen_by.items() if kind == "expired"]
+    if ended and now and ended < now or old and not ended:
+        days = f" for {(now - ended) / 86400:.0f} days" if ended else ""
+        why = f"The certificate of {case.domain} has expired{days}."
+        case.dark = True
+        seen = [case.log("traefik")]
+        case.found("certificate-expired", rows, why, renewal(case), seen, instance=ALL, step=SERVER, what="certificate")
+        return
+    names = shown.get("names") or []
+    other = case.caused(certificate_words(case, 62)) or [id_ for id_, kind in seen_by.items() if kind == "wrong_name"]
+    if names and not covers(names, case.domain) or other and not names:
+        case.dark = True
+        why = f"The certificate that is shown for {case.domain} is for {and_list(names) or 'another name'}."
+        mend = f"Correct hpb_domain or get a certificate for {case.domain}. {renewal(case)}"
+        case.found(
+            "certificate-name", rows, why, mend, [case.log("traefik")], instance=ALL, step=SERVER, what="certificate"
+        )
+
+
+def covers(names: Iterable[str], domain: str) -> bool:
+    """Whether a certificate with these names holds for the domain (a wildcard stands for one label, RFC 9525)."""
+    domain = domain.lower()
+    return any(name.lower() in (domain, f"*.{domain.partition('.')[2]}") for name in names)
+
+
+# --- the proxy, and what the server refuses ------------------------------------------------------------------------
+
+
+def throttled(case: Case) -> None:
+    """The signaling server has locked an address out after too many refusals."""
+    words = [_probe.session_refused("too_many_requests", "").cause]
+    own = case.caused(words)
+    away = [id_ for id_, reach in case.reaches.items() if (reach.get("request") or {}).get("status") == 429]
+    mend = (
+        "Wait half an hour, or at once, which ends running calls, "
+        f"on {case.host}: docker restart signalling. Then look for who sends a wrong secret from there"
+    )
+    if own:
+        case.found(
+            "throttled",
+            own,
+            "The signaling server has locked out the address of the controller (429).",
+            mend,
+            instance=ALL,
+        )
+    for id_ in away:
+        why = f"The signaling server has locked out the address of its host {reach_host(case, id_)} (429)."
+        case.found(
+            "throttled", case.failed(CHECK, instance=id_), why, mend, instance=id_, step=CHECK, what="signed request"
+        )
+    if own or away:
+        # What the lock kept from being seen is not guessed at.
+        case.reaches = {id_: reach for id_, reach in case.reaches.items() if id_ not in away}
+
+
+def proxy(case: Case) -> None:
+    """The proxy loses headers or the upgrade to a websocket, while the signaling server itself has them."""
+    if case.dark:
+        return
+    inner = case.part("signalling")
+    bare = [row for row in case.failed("welcome") if "version" in row["figures"] and not row["figures"].get("features")]
+    lossy = [
+        id_
+        for id_, reach in case.reaches.items()
+        if reach.get("kind") == "features" and reach.get("failed_at") in ("welcome", "request")
+    ]
+    if inner.get("features") and (bare or lossy):
+        case.dark = case.dark or bool(bare)
+        post = not bare and all(case.reaches[id_]["failed_at"] == "request" for id_ in lossy)
+        why = (
+            f"The proxy before the signaling server drops the header X-Spreed-Signaling-Features"
+            f"{' from answers to POST' if post else ''}; on {case.host} itself it is there."
+        )
+        mend = "Let your own proxy pass on all headers of the answer (nginx: without proxy_hide_header)"
+        rows = bare + [row for row in case.failed(CHECK) if not lossy or row["instance"] in lossy]
+        seen = [f"features on {case.host}: {', '.join(inner['features'])}"]
+        case.found("proxy-features", rows, why, mend, seen, instance=ALL, step="welcome", what="signaling server")
+    host = urlsplit(str(case.context.get("url") or "")).netloc
+    words = {_probe.no_websocket(status, host).cause for status in (200, 400, 403, 404, 405, 426, 500, 501)}
+    rows = [row for row in case.failed() if row["cause"] in words or f"https://{host}/spreed does not" in row["cause"]]
+    if rows and inner.get("upgrade") == "101":
+        why = f"The proxy does not pass on the websocket of https://{host}/spreed; on {case.host} itself it is taken."
+        mend = (
+            "Give the proxy HTTP/1.1 and the headers Upgrade and Connection for /spreed "
+            "(nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+            "proxy_set_header Connection upgrade)"
+        )
+        case.found("proxy-websocket", rows, why, mend, [f"seen: {rows[0]['cause']}"], instance=ALL)
+
+
+def too_old(case: Case) -> None:
+    """The signaling server lacks what the Nextcloud's Talk requires."""
+    for row in case.failed("features"):
+        rows = [row, *case.failed(CHECK, instance=row["instance"])]
+        mend = f"{row['remedy']} Then run {RUN}deploy"
+        seen = [f"missing: {', '.join(row['figures'].get('missing_required') or [])}"]
+        case.found("signaling-too-old", rows, row["cause"], mend, seen)
+
+
+def session_limit(case: Case) -> None:
+    """An instance has as many sessions as it may have."""
+    words = _probe.session_refused("session_limit_exceeded", "").cause.rstrip(".")
+    sessions = case.part("signalling").get("sessions") or {}
+    for id_ in case.instances:
+        entry = sessions.get(id_) or {}
+        full = entry.get("limit", 0) > 0 and entry.get("sessions", 0) >= entry["limit"]
+        rows = [row for row in case.failed("hello", instance=id_) if row["cause"].startswith(words)]
+        if full or rows:
+            count = f" ({entry['sessions']} of {entry['limit']})" if full else ""
+            why = f"All sessions that the instance may have are in use{count}; whoever comes next is refused."
+            mend = f"Raise talk_session_limit of {id_}, then run {RUN}deploy (no call is dropped)"
+            seen = [f"refused so far: {entry['refused']}" if entry.get("refused") else ""]
+            case.found("session-limit", rows, why, mend, seen, instance=id_, step="hello", what="sessions")
+
+
+# --- between the two servers ---------------------------------------------------------------------------------------
+
+
+def maintenance(case: Case) -> None:
+    """The Nextcloud is in maintenance, or waits for its upgrade."""
+    for id_, instance in case.instances.items():
+        facts = instance.get("nextcloud") or {}
+        inside = (case.part("nextclouds").get(id_) or {}).get("inside") or {}
+        occ = f"On {reach_host(case, id_)}: occ"
+        rows = case.failed("hello", CHECK, instance=id_)
+        place = {"instance": id_, "step": "hello", "what": "way to the Nextcloud"}
+        if facts.get("maintenance") or inside.get("maintenance"):
+            mend = f"{occ} maintenance:mode --off"
+            case.found("maintenance", rows, "The Nextcloud is in maintenance mode.", mend, **place)
+        elif facts.get("needs_upgrade"):
+            case.found("needs-upgrade", rows, "The Nextcloud waits for its upgrade.", f"{occ} upgrade", **place)
+
+
+def own_address(case: Case) -> None:
+    """The Nextcloud calls itself by an address that the signaling server does not know, or is told one with http."""
+    for id_, instance in case.instances.items():
+        urls = [str(url).rstrip("/") for url in instance.get("urls") or [instance.get("url", "")]]
+        own = str((instance.get("nextcloud") or {}).get("overwrite_cli_url") or "").rstrip("/")
+        rows = case.failed(CHECK, instance=id_)
+        place = {"instance": id_, "step": CHECK, "what": "address of the Nextcloud"}
+        mend = f"On {reach_host(case, id_)}: occ config:system:set overwrite.cli.url --value={urls[0]}"
+        if own and own.lower() not in {url.lower() for url in urls}:
+            kind = "http" if own.lower().startswith("http://") else "address"
+            why = (
+                f"overwrite.cli.url is {own}, with http instead of https, so"
+                if kind == "http"
+                else f"overwrite.cli.url is {own}, which the signaling server does not know, so"
+            )
+            why += f" what its cron sends is refused with 403; expected {' or '.join(urls)}."
+            case.found("cli-url-http" if kind == "http" else "cli-url", rows, why, mend, **place)
+        for server in (instance.get("talk") or {}).get("signaling_servers") or []:
+            parts = urlsplit(str(server.get("server", "")).lower())
+            if parts.scheme in ("http", "ws") and parts.hostname == case.domain.lower():
+                why = f"Talk has the signaling server as {server['server']}, without encryption; browsers refuse that."
+                mend = f"{RUN}register -e instance={id_}"
+                case.found("signaling-http", rows, why, f"Run {mend}", **{**place, "what": "signaling server in Talk"})
+
+
+def to_nextcloud(case: Case) -> None:
+    """The HPB does not reach a Nextcloud, or does not trust it."""
+    for id_, evidence in case.part("nextclouds").items():
+        instance = case.instances.get(id_) or {}
+        rows = case.failed("hello", instance=id_)
+        if not rows:
+            continue
+        inside, tls = evidence.get("inside") or {}, evidence.get("tls") or {}
+        name = urlsplit(str(evidence.get("url", ""))).hostname or ""
+        kind, address = inside.get("kind", ""), str(inside.get("address") or "")
+        said = [f"wget in signalling: {inside['text']}" if inside.get("text") else ""]
+        if kind == "name":
+            why = f"{case.host} cannot resolve the name {name} of the Nextcloud."
+            mend = f"Give {name} an address in the DNS of {case.host}, or name it in hpb_resolve and run {RUN}deploy"
+            case.found("dns-nextcloud", rows, why, mend, said)
+        elif elsewhere(case, id_, address) and (kind or tls.get("kind") or not inside.get("nextcloud")):
+            right = and_list(right_addresses(case, id_))
+            why = f"{name} leads to {address} for {case.host}, but the Nextcloud is at {right}."
+            mend = (
+                f"Correct the DNS or /etc/hosts of {case.host}, or set hpb_resolve: {{{name}: {right}}} "
+                f"and run {RUN}deploy"
+            )
+            case.found("dns-nextcloud", rows, why, mend, said)
+        elif kind in ("refused", "timeout", "unreachable"):
+            word = {"refused": "refuses the connection", "timeout": "does not answer", "unreachable": "has no route"}[
+                kind
+            ]
+            why = f"From {case.host} the Nextcloud {name} ({address}) {word}."
+            mend = f"Start its web server and open TCP 443 there for {and_list(case.host_addresses())}"
+            case.found("nextcloud-unreachable", rows, why, mend, said)
+        elif tls.get("kind") == "unknown_ca":
+            why = f"The HPB does not know the authority of the certificate of {name}."
+            mend = f"Add its PEM file to hpb_ca_files, then run {RUN}deploy"
+            case.found("ca-at-hpb", rows, why, mend, [tls.get("text", "")])
+        elif tls.get("kind") in ("expired", "not_yet_valid", "wrong_name"):
+            word = "is for another name" if tls["kind"] == "wrong_name" else "is not valid now"
+            why = f"The certificate of the Nextcloud {name} {word}."
+            mend = f"Renew it there{', or correct talk_url' if tls['kind'] == 'wrong_name' else ''}"
+            case.found("nextcloud-certificate", rows, why, f"{mend}.", [tls.get("text", "")])
+        elif inside.get("status", 0) >= 500:
+            why = f"The web server of {name} answers {inside['status']}."
+            case.found(
+                "nextcloud-error",
+                rows,
+                why,
+                f"Look at the log of the Nextcloud on {instance.get('host') or name}.",
+                said,
+            )
+
+
+def right_addresses(case: Case, id_: str) -> list[str]:
+    """Return where a Nextcloud is by its own word: its name's addresses if they are its own, else its own."""
+    reach = case.reaches.get(id_) or {}
+    own = [address for address in reach.get("own_addresses") or [] if not is_bridge(address)]
+    named = [address for address in reach.get("own_name_addresses") or [] if not address.startswith(("127.", "::1"))]
+    return [address for address in named if address in own] or named or own
+
+
+def is_bridge(address: str) -> bool:
+    """Whether this is an address of Docker's default pools' first one (its bridge on the host)."""
+    return address.startswith("172.17.")
+
+
+def elsewhere(case: Case, id_: str, address: str) -> bool:
+    """Whether the HPB takes a Nextcloud to be at an address that is neither its own nor its name's there."""
+    reach = case.reaches.get(id_) or {}
+    known = set(reach.get("own_addresses") or []) | set(reach.get("own_name_addresses") or [])
+    return bool(address and right_addresses(case, id_) and address not in known)
+
+
+def to_backend(case: Case) -> None:
+    """Nextclouds do not reach the HPB, or do not trust it; those that fail alike are one finding."""
+    if case.dark:
+        return
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for id_, reach in case.reaches.items():
+        if reach["failed_at"] not in ("", "request") and not case.satisfied(id_):
+            groups.setdefault(no_way(case, reach), []).append(id_)
+    for (cause, why, mend), ids in groups.items():
+        if not cause:
+            continue
+        hosts = ", ".join(unique(reach_host(case, id_) for id_ in ids))
+        seen = unique(part for id_ in ids for part in way_seen(case.reaches[id_]))
+        rows = [row for id_ in ids for row in case.failed(CHECK, instance=id_)]
+        place = {"instance": ", ".join(ids), "step": CHECK, "what": "way to the HPB"}
+        case.found(cause, rows, why.format(hosts=hosts), mend.format(hosts=hosts), seen, **place)
+
+
+def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return cause, reason and remedy of a way that ends before the HPB; {hosts} stands for those that took it."""
+    step, kind, text = reach["failed_at"], reach.get("kind", ""), reach.get("text") or ""
+    addresses, domain = reach.get("addresses") or [], case.domain
+    if step == "name":
+        why = f"The name {domain} does not resolve on {{hosts}}."
+        return "dns-hpb", why, f"Give {domain} an address in the DNS of {{hosts}}"
+    if addresses and case.host_addresses() and not set(addresses) & case.host_addresses():
+        right = case.context.get("public_ip") or case.media_address() or and_list(case.host_addresses())
+        why = f"{domain} leads to {and_list(addresses)} on {{hosts}}, but the HPB is at {right}."
+        return "dns-hpb", why, "Correct the DNS or /etc/hosts of {hosts}"
+    if step == "tcp":
+        words = {"refused": "Port 443 of {} refuses {{hosts}}.", "timeout": "Port 443 of {} does not answer {{hosts}}."}
+        mend = f"Open TCP 443 for {{hosts}} in the firewalls there (outgoing) and of {case.host}"
+        return "hpb-unreachable", words.get(kind, "{{hosts}} has no route to port 443 of {}.").format(domain), mend
+    if kind == "unknown_ca":
+        why = f"The authority of the certificate of {domain} is unknown on {{hosts}}."
+        mend = "On {hosts}: occ security:certificates:import ca.pem, or set talk_verify_tls: false for it"
+        return "ca-at-nextcloud", why, mend
+    if step == "tls":
+        why = f"TLS between {{hosts}} and {domain} does not come about ({braced(text or kind)})."
+        return "hpb-tls", why, "Look for a proxy before {hosts} that shows a certificate of its own."
+    if kind == "status":
+        why = f"{domain} answers {{hosts}} with {braced(text)}, expected the welcome of the signaling server."
+        return "hpb-answer", why, "Look at the proxy between {hosts} and the HPB."
+    return "", "", ""
+
+
+def braced(text: str) -> str:
+    """Return text as it must stand in a template."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def way_seen(reach: Mapping[str, Any]) -> list[str]:
+    """Return the evidence of a way that ended too early."""
+    said = [f"{reach['failed_at']}: {reach['text']}"] if reach.get("text") else []
+    addresses = reach.get("addresses") or []
+    return [*said, *([f"addresses there: {and_list(addresses)}"] if addresses else [])]
+
+
+# --- secrets -------------------------------------------------------------------------------------------------------
+
+
+def secrets(case: Case) -> None:
+    """A secret is not the same at both ends."""
+    refused: list[Mapping[str, Any]] = []
+    wrong: list[Mapping[str, Any]] = []
+    seen: list[str] = []
+    ids: dict[str, list[str]] = {"refused": [], "wrong": []}
+    for id_, instance in case.instances.items():
+        url = str(instance.get("url", ""))
+        status = ((case.reaches.get(id_) or {}).get("request") or {}).get("status")
+        rows = [row for row in case.caused([_probe.request(url, 403).cause], "request") if row["instance"] == id_]
+        if rows or status == 403:
+            ids["refused"].append(id_)
+            refused += rows + case.failed(CHECK, instance=id_)
+            seen += [f"{id_} is answered {status} on its own host"] if status else []
+        rows = case.caused([_probe.hello(url, "invalid_request", "").cause], "hello")
+        if rows:
+            ids["wrong"].append(id_)
+            wrong += rows
+    if ids["refused"]:
+        why = "The signaling server does not know it, or with another secret than the secrets file says."
+        place = {"instance": ", ".join(ids["refused"]), "step": "request", "what": "signed request"}
+        mend = f"Run {RUN}deploy -e instance={','.join(ids['refused'])}"
+        case.found("backend-secret-hpb", refused, why, mend, seen, **place)
+    if wrong:
+        why = "Talk holds another backend secret than the HPB; nobody can join a call there."
+        mend = f"Run {RUN}register -e instance={','.join(ids['wrong'])}"
+        case.found("backend-secret", wrong, why, mend, ["Talk answers invalid_request to a signed question"])
+    refused_turn: dict[str, list[Mapping[str, Any]]] = {}
+    for row in turn_refused(case):
+        refused_turn.setdefault(row["instance"], []).append(row)
+    for rows in refused_turn.values():
+        why = "coturn does not have the instance's TURN secret (401)."
+        case.found("turn-secret", rows, why, f"Run {RUN}deploy", [case.log("coturn")])
+
+
+# --- media ---------------------------------------------------------------------------------------------------------
+
+
+def allocation(row: Mapping[str, Any]) -> str:
+    """Return what a TURN server answered when it was asked for a relay address, "" when it was not asked."""
+    return str((row["figures"].get("turn") or {}).get("allocate", ""))
+
+
+def told_by_janus(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the addresses at which Janus says that it is reached, from candidates such as ``host 192.0.2.1:20000``."""
+    lines = [str(line) for row in rows for line in row["figures"].get("remote") or []]
+    return {line.split(" ", 1)[1].rpartition(":")[0].strip("[]") for line in lines if " " in line}
+
+
+def is_private(address: str) -> bool:
+    """Whether nobody on the internet reaches this address."""
+    try:
+        return ipaddress.ip_address(address).is_private
+    except ValueError:
+        return False
+
+
+def public_address(case: Case) -> None:
+    """Janus or coturn tells clients an address at which the host is not reached."""
+    rows = [row for row in case.failed("direct") if "ice" in row["figures"]]
+    told, right = told_by_janus(rows), case.public_addresses()
+    if not told or not right or told & right:
+        return
+    media = case.media_address()
+    mapping, external = case.part("janus").get("mapping") or "", case.part("coturn").get("external") or ""
+    # A host in a LAN whose name leads to another of its own addresses is reached at both.
+    if told <= set(case.inspection.get("addresses") or []) and right & set(case.inspection.get("addresses") or []):
+        return
+    if told == {media} and not is_private(media) and not mapping:
+        return
+    why = f"Janus tells clients to come to {and_list(told)}, but {case.domain} is at {and_list(right)}."
+    here = right & set(case.inspection.get("addresses") or [])
+    mend = "Remove hpb_public_ip" if here and mapping else f"Set hpb_public_ip: {sorted(right)[0]}"
+    seen = [f"nat_1_1_mapping: {mapping or 'none'}", f"external-ip of coturn: {external or 'none'}"]
+    also = [row for row in case.failed(*CALLS[1:]) if not allocation(row) or allocation(row) == "ok"]
+    mend = f"{mend} for the group hpb, then run {RUN}deploy (restarts Janus and coturn)"
+    case.found("public-address", rows + also, why, mend, seen, instance=ALL)
+
+
+def ports(case: Case) -> None:
+    """A firewall keeps media away: everything but HTTPS, TURN over udp, or Janus' range."""
+    coturn = case.part("coturn")
+    rows = [row for row in case.failed(*CALLS[1:]) if allocation(row) in ("timeout", "refused", "unreachable")]
+    # Where nobody has seen coturn answer, a refusal says that nothing listens, which is no firewall's doing.
+    if coturn.get("stun") or not coturn and any(allocation(row) == "refused" for row in rows):
+        rows = []
+    direct = [row for row in case.failed("direct") if "ice" in row["figures"]]
+    udp, tcp = ([row for row in rows if row["step"] == step] for step in ("turn-udp", "turn-tcp"))
+    port = coturn.get("port") or str(case.context.get("turn_server") or ":3478").rpartition(":")[2]
+    janus, relay = case.part("janus").get("ports") or "20000-29999", coturn.get("ports") or "61000-65535"
+    rules = case.part("firewall").get("rules") or []
+    own = [
+        f"rules on {case.host} that drop: {' | '.join(rules[:4])}"
+        if rules
+        else f"no rule on {case.host} itself drops udp"
+    ]
+    own = own if case.part("firewall").get("program") else []
+    where = f"of {case.host} itself ({rules[0]})" if rules else f"before {case.host}, or of the controller's network"
+    if direct and udp and tcp:
+        why = f"Only 443 is open between the controller and {case.host}: TURN on {port} and Janus get nothing."
+        mend = f"In the firewall {where}: open udp+tcp {port}, udp {janus} and udp {relay}"
+        case.found("only-443", direct + udp + tcp, why, mend, own, instance=ALL)
+    elif udp:
+        # Where Janus is not reached by udp either, that is one cause.
+        what = f"udp {port} and udp {janus}" if direct else f"udp {port}"
+        over_tcp = "works" if not tcp else "does not work either"
+        why = f"A firewall stops {what} between the controller and {case.host}; TURN over tcp {over_tcp}."
+        mend = f"In the firewall {where}: open {what}"
+        case.found("turn-udp-blocked", direct + udp + tcp, why, mend, own, instance=ALL)
+    elif tcp:
+        why = f"A firewall stops tcp {port} between the controller and {case.host}."
+        case.found("turn-tcp-blocked", tcp, why, f"In the firewall {where}: open tcp {port}", own, instance=ALL)
+    if direct and not udp:
+        relayed = [row for row in case.failed(*CALLS[1:]) if (row["figures"].get("turn") or {}).get("bind") == "ok"]
+        why = f"A firewall stops udp {janus}, so no media reaches Janus at {and_list(told_by_janus(direct))}."
+        mend = f"In the firewall {where}: open udp {janus}"
+        case.found("rtp-range", direct + relayed, why, mend, own, instance=ALL)
+
+
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+CAUSES: tuple[Callable[[Case], None], ...] = (
+    engine,
+    programs,
+    connections,
+    clock,
+    certificates,
+    throttled,
+    proxy,
+    too_old,
+    session_limit,
+    maintenance,
+    own_address,
+    to_nextcloud,
+    to_backend,
+    secrets,
+    public_address,
+    ports,
+)
+
+# How the run of the probe (_probe_run) begins to speak of a step for which no time was left.
+UNFINISHED = "It was not finished within"
+# Where the probe knows no more, its remedy is to look somewhere.
+UNKNOWN = ("Look at the log", "Report this as a bug", "Check the load")
+PROGRAM_OF = {
+    "welcome": "traefik",
+    "closed": "traefik",
+    "direct": "janus",
+    "hello": "signalling",
+    "request": "signalling",
+}
+
+
+def rest(case: Case) -> None:
+    """Say what no cause above explains: as the probe and Talk say it, with the evidence where they do not know."""
+    # Steps that a cause for all makes wait for their time leave none for the others.
+    if any(finding.instance == ALL for finding in case.findings):
+        case.open = [row for row in case.open if not row["cause"].startswith(UNFINISHED)]
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in case.open:
+        groups.setdefault((row["instance"], row["cause"], row["remedy"]), []).append(row)
+    for (_instance, cause, remedy), rows in groups.items():
+        known = bool(remedy) and not remedy.startswith(UNKNOWN) or rows[0]["step"] == CHECK
+        program = "coturn" if rows[0]["step"].startswith("turn-") else PROGRAM_OF.get(rows[0]["step"], "signalling")
+        seen = [case.log(program)] if rows[0]["step"] != CHECK else []
+        if not case.inspection.get("containers"):
+            seen.append(f"{case.host} could not be inspected{said_why(case)}")
+        why = cause if known else f"{cause} The cause is not known."
+        case.found("as-seen" if known else "unknown", rows, why, remedy, seen)
+
+
+def said_why(case: Case) -> str:
+    """Return why the inspection did not come about."""
+    said = case.inspection.get("msg") or case.inspection.get("engine_error") or ""
+    return f": {' '.join(str(said).split())}" if said else ""
+
+
+def merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings, those that say the same of several instances as one."""
+    result: dict[tuple[str, str, str, str], Finding] = {}
+    for finding in findings:
+        key = (finding.cause, finding.what, finding.why, finding.mend)
+        before = result.get(key)
+        if before is None:
+            result[key] = finding
+            continue
+        seen = "; ".join(unique(part for part in (before.seen, finding.seen) if part))
+        result[key] = replace(before, instance=", ".join(unique([before.instance, finding.instance])), seen=seen)
+    return list(result.values())
+
+
+def diagnose(
+    report: Mapping[str, Any],
+    inspection: Mapping[str, Any],
+    reaches: Iterable[Mapping[str, Any]],
+    context: Mapping[str, Any],
+) -> list[Finding]:
+    """Return the causes of what a verification found, the root of each trouble once.
+
+    `report` is the result of call_probe ({} when no call was placed), `inspection` that of hpb_inspect ({} for none),
+    `reaches` those of hpb_reach, each with the id of its instance and its host. `context` has url, domain, turn_server,
+    public_ip, media_ip, hpb_host, tls, resolve (name: address), time (the controller's clock when the inspection began,
+    Unix seconds), and instances: each with id, url, urls, host, check (available, ok, sentence), nextcloud and talk
+    (as talk_info returns them, {} when it was not asked).
+    """
+    case = Case(report, inspection, reaches, context)
+    for cause in CAUSES:
+        cause(case)
+    rest(case)
+    return merged(case.findings)

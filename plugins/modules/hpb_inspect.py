@@ -1,0 +1,345 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look at everything on the host of the backend that tells why something does not work."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hpb_inspect
+short_description: Look at the backend from inside its host
+version_added: 0.1.0
+description:
+  - Gathers, in one round trip and without changing anything, what tells why the backend does not work - containers and
+    their logs, what the five programs answer on the host's own loopback, the certificate, the addresses that Janus and
+    coturn are configured with, rules of the firewall, and the way from the signaling server's container to each
+    Nextcloud.
+  - What cannot be found out is empty in the result and no failure. Nothing is judged here, see the filter
+    P(nextcloud_talk.hpb.diagnose#filter).
+  - Secrets in the logs are masked, those in O(secrets) and whatever looks like one.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  domain:
+    description: Name at which the backend is reached, for which it must have a certificate.
+    type: str
+    required: true
+  base_dir:
+    description: Directory of everything that is kept on the host.
+    type: path
+    default: /opt/nextcloud-talk-hpb
+  containers:
+    description: Names of the containers to look at.
+    type: list
+    elements: str
+    default: [nats, janus, coturn, signalling, traefik]
+  nextclouds:
+    description: The Nextclouds that the signaling server must reach.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      id:
+        description: Name of the instance.
+        type: str
+        required: true
+      url:
+        description: Its address.
+        type: str
+        required: true
+  secrets:
+    description: Secrets that are masked wherever they stand in a log.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds to wait for each answer.
+    type: int
+    default: 5
+seealso:
+  - module: nextcloud_talk.hpb.hpb_reach
+  - plugin: nextcloud_talk.hpb.diagnose
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Look at the backend
+  nextcloud_talk.hpb.hpb_inspect:
+    domain: talk.example.org
+    nextclouds:
+      - id: nc
+        url: https://nc.example.org
+  register: inspection
+"""
+
+RETURN = r"""
+engine_error:
+  description: Why Docker does not answer, empty when it does.
+  type: str
+  returned: success
+containers:
+  description:
+    - For each container its C(state) (C(missing) when there is none), C(health), C(health_output), C(exit_code),
+      C(oom_killed), C(error), C(started_at), C(finished_at), C(restarts), C(image), and C(log), the last lines of its
+      log that tell of trouble.
+  type: dict
+  returned: success
+signalling:
+  description:
+    - What the signaling server says on the loopback - C(status), C(version) and C(features) of its welcome, C(upgrade)
+      (101 when it takes a websocket), C(serverinfo) (since 2.0.3, else empty), and C(sessions) with the sessions,
+      limit and refusals of each backend.
+  type: dict
+  returned: success
+nats:
+  description: C(healthz), the HTTP status of its health, and C(connections), C(-1) when it does not say.
+  type: dict
+  returned: success
+janus:
+  description: C(upgrade) (101 when it takes a websocket), C(enforce), C(mapping) and C(ports) of its configuration.
+  type: dict
+  returned: success
+coturn:
+  description:
+    - C(stun) and C(tcp), empty when it answers on its address, else why not, and C(listening), C(port), C(external) and
+      C(ports) of its configuration.
+  type: dict
+  returned: success
+certificate:
+  description:
+    - The certificate that is shown for O(domain) on this host - C(names), C(issuer), C(not_before) and C(not_after) in
+      Unix seconds, and C(error) with C(kind) when there is none.
+  type: dict
+  returned: success
+addresses:
+  description: The host's own addresses.
+  type: list
+  elements: str
+  returned: success
+time:
+  description: The host's clock at the start of the module, in Unix seconds.
+  type: float
+  returned: success
+firewall:
+  description: C(program) that was asked, empty when none could be, and C(rules), those that drop incoming UDP.
+  type: dict
+  returned: success
+nextclouds:
+  description:
+    - For each of O(nextclouds) its C(url), C(inside), what C(wget) in the container of the signaling server came to
+      (C(kind), C(status), C(address), C(text), C(maintenance), C(nextcloud)), and C(tls), whether its certificate holds
+      for the authorities that the signaling server trusts (C(kind), C(text)). The latter is asked from the host, whose
+      network the container shares.
+  type: dict
+  returned: success
+"""
+
+import concurrent.futures  # noqa: E402
+import json  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+from urllib.parse import urlsplit  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence  # noqa: E402
+
+SIGNALLING, NATS_MONITOR, JANUS = 8080, 8222, 8188
+CAPABILITIES = "/ocs/v2.php/cloud/capabilities?format=json"
+# Lines of a log among which those that tell of trouble are looked for.
+LOG_LINES = 300
+
+
+def text_of(path: Path) -> str:
+    """Return a file's text, "" for one that cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+class Look:
+    """One look at the host; `module` gives the options and runs the programs."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.base = Path(module.params["base_dir"])
+        self.seconds = module.params["timeout"]
+        self.docker = module.get_bin_path("docker")
+
+    def engine_error(self) -> str:
+        """Return why Docker does not answer, "" when it does."""
+        if not self.docker:
+            return "there is no program docker on this host"
+        code, _out, err = self.module.run_command([self.docker, "version", "--format", "{{.Server.Version}}"])
+        lines = err.strip().splitlines()
+        return "" if code == 0 else (lines[-1] if lines else "no answer")
+
+    def containers(self) -> dict[str, Any]:
+        """Return the states of the containers with the ends of their logs."""
+        names = self.module.params["containers"]
+        _code, out, _err = self.module.run_command([self.docker, "container", "inspect", *names])
+        found = _evidence.containers(out, names)
+        for name, state in found.items():
+            state["log"] = []
+            if state["state"] != "missing":
+                argv = [self.docker, "logs", "--tail", str(LOG_LINES), name]
+                _code, out, err = self.module.run_command(argv)
+                state["log"] = _evidence.log_tail(out + err, self.module.params["secrets"])
+        return found
+
+    def signalling(self) -> dict[str, Any]:
+        """Return what the signaling server says on the loopback."""
+        welcome = _evidence.local(SIGNALLING, "/api/v1/welcome", self.seconds)
+        info = _evidence.local(SIGNALLING, "/api/v1/serverinfo", self.seconds)
+        metrics = _evidence.local(SIGNALLING, "/metrics", self.seconds)
+        return {
+            "status": welcome["status"],
+            "error": welcome["kind"],
+            "version": str(parsed(welcome["body"]).get("version", "")),
+            "features": _evidence.features(welcome["headers"]),
+            "upgrade": _evidence.upgrade(SIGNALLING, "/spreed", "", self.seconds),
+            "serverinfo": parsed(info["body"]) if info["status"] == 200 else {},
+            "sessions": _evidence.session_limits(metrics["body"]) if metrics["status"] == 200 else {},
+        }
+
+    def nats(self) -> dict[str, Any]:
+        """Return NATS' health and how many programs are connected to it."""
+        health = _evidence.local(NATS_MONITOR, "/healthz", self.seconds)
+        state = parsed(_evidence.local(NATS_MONITOR, "/varz", self.seconds)["body"])
+        return {"healthz": health["status"], "error": health["kind"], "connections": int(state.get("connections", -1))}
+
+    def janus(self) -> dict[str, Any]:
+        """Return whether Janus answers, and the addresses it is configured with."""
+        text = text_of(self.base / "janus/config/janus.jcfg")
+        return {
+            "upgrade": _evidence.upgrade(JANUS, "/", "janus-protocol", self.seconds),
+            "enforce": _evidence.jcfg_setting(text, "ice_enforce_list"),
+            "mapping": _evidence.jcfg_setting(text, "nat_1_1_mapping"),
+            "ports": _evidence.jcfg_setting(text, "rtp_port_range"),
+        }
+
+    def coturn(self) -> dict[str, Any]:
+        """Return whether coturn answers, and the addresses it is configured with."""
+        options = _evidence.turn_options(text_of(self.base / "coturn/config/turnserver.conf"))
+        listening = _evidence.first(options.get("listening-ip", [])) or "127.0.0.1"
+        port = int(_evidence.first(options.get("listening-port", [])) or 3478)
+        ports = [_evidence.first(options.get(name, [])) for name in ("min-port", "max-port")]
+        answer = _evidence.stun(listening, port, self.seconds)
+        return {
+            "stun": answer["kind"],
+            "tcp": _evidence.tcp(listening, port, self.seconds),
+            "listening": listening,
+            "port": port,
+            "external": _evidence.first(options.get("external-ip", [])),
+            "ports": "-".join(ports) if all(ports) else "",
+        }
+
+    def firewall(self) -> dict[str, Any]:
+        """Return the rules that drop incoming UDP, as the first program says that can be asked."""
+        for program, arguments in (("nft", ["list", "ruleset"]), ("iptables-save", ["-c", "-t", "filter"])):
+            path = self.module.get_bin_path(program)
+            if path:
+                code, out, _err = self.module.run_command([path, *arguments])
+                if code == 0:
+                    return {"program": program, "rules": _evidence.udp_rules(out)}
+        return {"program": "", "rules": []}
+
+    def nextcloud(self, url: str, running: bool, pins: dict[str, str]) -> dict[str, Any]:
+        """Return how the signaling server's container reaches a Nextcloud."""
+        parts = urlsplit(url)
+        name, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+        inside = {"kind": "not asked", "status": 0, "address": "", "text": "", "maintenance": False, "nextcloud": False}
+        if running:
+            wget = ["wget", "-S", "-T", str(self.seconds), "-O", "-", "--header", "OCS-APIRequest: true"]
+            argv = [
+                self.docker,
+                "exec",
+                "signalling",
+                "timeout",
+                str(2 * self.seconds),
+                *wget,
+                url.rstrip("/") + CAPABILITIES,
+            ]
+            inside = _evidence.wget_outcome(*self.module.run_command(argv))
+        address = inside["address"] or pins.get(name.lower()) or name
+        tls = {"kind": "", "text": ""}
+        if parts.scheme == "https":
+            authorities = _evidence.trust(str(self.base / "signalling/config/authorities/hpb.pem"))
+            tls = _evidence.tls(address, port, name, authorities, self.seconds)
+        return {"url": url, "inside": inside, "tls": tls}
+
+    def nextclouds(self, running: bool) -> dict[str, Any]:
+        """Return how each Nextcloud is reached, several asked at a time."""
+        wanted = self.module.params["nextclouds"]
+        hosts = ""
+        if running and wanted:
+            _code, hosts, _err = self.module.run_command([self.docker, "exec", "signalling", "cat", "/etc/hosts"])
+        pins = _evidence.pinned(hosts)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = pool.map(lambda item: self.nextcloud(item["url"], running, pins), wanted)
+            return {item["id"]: answer for item, answer in zip(wanted, answers)}
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Return a JSON object, {} for anything else."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def main() -> None:
+    """Look and report."""
+    began = time.time()
+    nextcloud = {"id": {"type": "str", "required": True}, "url": {"type": "str", "required": True}}
+    module = AnsibleModule(
+        argument_spec={
+            "domain": {"type": "str", "required": True},
+            "base_dir": {"type": "path", "default": "/opt/nextcloud-talk-hpb"},
+            "containers": {
+                "type": "list",
+                "elements": "str",
+                "default": ["nats", "janus", "coturn", "signalling", "traefik"],
+            },
+            "nextclouds": {"type": "list", "elements": "dict", "default": [], "options": nextcloud},
+            "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
+            "timeout": {"type": "int", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    look = Look(module)
+    error = look.engine_error()
+    containers = {} if error else look.containers()
+    running = containers.get("signalling", {}).get("state") == "running"
+    proc = Path("/proc/net")
+    module.exit_json(
+        changed=False,
+        time=began,
+        engine_error=error,
+        containers=containers,
+        signalling=look.signalling(),
+        nats=look.nats(),
+        janus=look.janus(),
+        coturn=look.coturn(),
+        certificate=_evidence.certificate("127.0.0.1", 443, module.params["domain"], module.params["timeout"]),
+        addresses=_evidence.host_addresses(text_of(proc / "fib_trie"), text_of(proc / "if_inet6")),
+        firewall=look.firewall(),
+        nextclouds=look.nextclouds(running),
+    )
+
+
+if __name__ == "__main__":
+    main()

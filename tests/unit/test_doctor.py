@@ -1,0 +1,511 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The doctor's judgement: one row for each cause, with evidence that was recorded from a real backend.
+
+`data/doctor.json` was recorded with three instances, once healthy and once for each fault that stops a program or shuts
+a port. The other faults are the healthy record with what the fault changes in it; the probe's words are asked of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.nextcloud_talk.hpb.plugins.filter import diagnose as diagnose_filter
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _doctor, _probe
+
+RECORDED = json.loads((Path(__file__).parent / "data" / "doctor.json").read_text(encoding="utf-8"))
+HOST = "talk.example.org"
+IDS = ("dev_nc", "nc", "test_nc")
+URLS = {"dev_nc": "https://dev.example.org", "nc": "https://nc.example.org", "test_nc": "https://test.example.org"}
+GOOD_CHECK = {"available": True, "ok": True, "sentence": ""}
+DAY = 86400
+
+
+class Scene:
+    """The evidence of one verification, healthy unless `name` says which recorded fault; methods bring in others."""
+
+    def __init__(self, name: str = "healthy") -> None:
+        recorded = copy.deepcopy(RECORDED[name])
+        self.report, self.inspection = recorded["report"], recorded["inspection"]
+        self.now = self.inspection["time"]
+        self.context = {
+            "url": f"https://{HOST}",
+            "domain": HOST,
+            "turn_server": "turn.example.org:3478",
+            "public_ip": "",
+            # Not known in a run that does not deploy; coturn's configuration has it.
+            "media_ip": "",
+            "hpb_host": HOST,
+            "tls": "acme",
+            "resolve": {},
+            "time": self.now,
+            "instances": [
+                {
+                    "id": id_,
+                    "url": URLS[id_],
+                    "urls": [URLS[id_]],
+                    "host": URLS[id_].removeprefix("https://"),
+                    "check": dict(GOOD_CHECK),
+                    "nextcloud": {"maintenance": False, "needs_upgrade": False, "overwrite_cli_url": URLS[id_]},
+                    "talk": {"signaling_servers": [{"server": f"https://{HOST}", "verify": True}]},
+                }
+                for id_ in IDS
+            ],
+        }
+        self.reaches = [
+            {
+                "id": id_,
+                "host": URLS[id_].removeprefix("https://"),
+                "addresses": ["192.0.2.10"],
+                "own_addresses": ["172.17.0.1", "192.0.2.22" if id_ == "test_nc" else "192.0.2.21"],
+                "own_name_addresses": ["192.0.2.22" if id_ == "test_nc" else "192.0.2.21"],
+                "failed_at": "",
+                "kind": "",
+                "text": "",
+                "certificate": {"kind": "", "text": ""},
+                "welcome": {"status": 200, "features": ["mcu"]},
+                "request": {"status": 200, "features": ["mcu"]},
+                "seconds_off": 0.2,
+            }
+            for id_ in IDS
+        ]
+
+    def instance(self, id_: str) -> dict:
+        return next(item for item in self.context["instances"] if item["id"] == id_)
+
+    def reach(self, id_: str) -> dict:
+        return next(item for item in self.reaches if item["id"] == id_)
+
+    def fail(self, instance: str, step: str, verdict: _probe.Verdict) -> None:
+        """Let a step have this verdict of the probe."""
+        (row,) = (row for row in self.report["results"] if (row["instance"], row["step"]) == (instance, step))
+        row.update(verdict.record(instance, step))
+
+    def fail_all(self, step: str, verdict: _probe.Verdict) -> None:
+        for id_ in IDS:
+            self.fail(id_, step, verdict)
+
+    def check_fails(self, sentence: str, *ids: str) -> None:
+        for id_ in ids or IDS:
+            self.instance(id_)["check"] = {"available": True, "ok": False, "sentence": sentence}
+
+    def stop_at(self, step: str, kind: str, text: str = "", *ids: str, **others) -> None:
+        """Let the way of Nextclouds to the backend end at a step."""
+        for id_ in ids or IDS:
+            self.reach(id_).update(failed_at=step, kind=kind, text=text, **others)
+
+    def findings(self) -> list[_doctor.Finding]:
+        return _doctor.diagnose(self.report, self.inspection, self.reaches, self.context)
+
+
+def certificate_error(code: int, message: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = code, message
+    return error
+
+
+def hello_error(id_: str, message: str) -> _probe.Verdict:
+    return _probe.hello(URLS[id_], "internal_error", message)
+
+
+# --- faults that were not recorded ---------------------------------------------------------------------------------
+
+
+def nats_down_at_start(scene):
+    """The signaling server started without NATS waits for it, so the proxy reaches nothing."""
+    scene.inspection["containers"]["nats"].update(state="exited", exit_code=1)
+    scene.inspection["containers"]["signalling"].update(health="starting", log=["waiting for NATS"])
+    scene.inspection["signalling"].update(status=0, error="refused", upgrade="refused", features=[])
+    scene.inspection["nats"].update(healthz=0, error="refused", connections=-1)
+    scene.fail("all", "welcome", _probe.welcome(f"https://{HOST}", 502, b"", None))
+    scene.check_fails("Talk was answered 502 by the signaling server.")
+    scene.stop_at("welcome", "status", "502")
+
+
+def wrong_backend_secret(scene):
+    scene.fail("nc", "hello", _probe.hello(URLS["nc"], "invalid_request", ""))
+
+
+def wrong_backend_secret_in_two(scene):
+    wrong_backend_secret(scene)
+    scene.fail("dev_nc", "hello", _probe.hello(URLS["dev_nc"], "invalid_request", ""))
+
+
+def server_has_another_secret(scene):
+    scene.fail("nc", "request", _probe.request(URLS["nc"], 403))
+    scene.stop_at("request", "status", "403", "nc", request={"status": 403, "features": ["mcu"]})
+
+
+def killed_for_memory(scene):
+    scene.inspection["containers"]["janus"].update(state="exited", exit_code=137, oom_killed=True)
+    scene.fail_all("direct", _probe.no_description("offer", "timeout", ""))
+
+
+def crash_loop(scene):
+    scene.inspection["containers"]["coturn"].update(state="restarting", exit_code=255, log=["ERROR Bad configuration"])
+    scene.inspection["coturn"].update(stun="refused", tcp="refused")
+
+
+def missing_container(scene):
+    scene.inspection["containers"]["traefik"]["state"] = "missing"
+    scene.fail("all", "welcome", _probe.unreachable(ConnectionRefusedError(), HOST))
+    scene.stop_at("tcp", "refused")
+    scene.check_fails("Talk cannot connect to the signaling server.")
+
+
+def janus_hangs(scene):
+    scene.inspection["janus"]["upgrade"] = "timeout"
+    scene.fail_all("direct", _probe.no_description("offer", "timeout", ""))
+
+
+def nats_given_up(scene):
+    scene.inspection["nats"]["connections"] = 0
+    scene.fail_all("direct", _probe.no_description("offer", "timeout", ""))
+
+
+def janus_given_up(scene):
+    scene.inspection["signalling"]["features"].remove("mcu")
+    body = b'{"nextcloud-spreed-signaling": "Welcome", "version": "2.0.2"}'
+    scene.fail("all", "welcome", _probe.welcome(f"https://{HOST}", 200, body, "welcome,hello-v2"))
+
+
+def serverinfo_without_janus(scene):
+    scene.inspection["signalling"]["serverinfo"] = {"sfu": {"mode": "janus", "janus": {"connected": False}}}
+
+
+def engine_dead(scene):
+    scene.inspection.update(engine_error="Cannot connect to the Docker daemon", containers={})
+    scene.fail("all", "welcome", _probe.unreachable(ConnectionRefusedError(), HOST))
+
+
+def wrong_public_address(scene):
+    scene.context.update(public_ip="198.51.100.9")
+    scene.inspection["janus"]["mapping"] = "198.51.100.9"
+    scene.inspection["coturn"]["external"] = "198.51.100.9/192.0.2.10"
+    evidence = {"ice": "checking", "remote": ["host 198.51.100.9:20100"]}
+    scene.fail_all("direct", _probe.no_path("direct", "", "publisher", evidence))
+
+
+def missing_public_address(scene):
+    """Behind NAT: the host's own address is private, and clients are told that one."""
+    scene.context.update(media_ip="10.0.0.5")
+    scene.inspection.update(addresses=["10.0.0.5"])
+    for id_ in IDS:
+        scene.reach(id_)["addresses"] = ["198.51.100.7"]
+    evidence = {"ice": "checking", "remote": ["host 10.0.0.5:20100"]}
+    scene.fail_all("direct", _probe.no_path("direct", "", "publisher", evidence))
+    turn = {**evidence, "turn": {"allocate": "ok", "bind": "403"}}
+    scene.fail_all("turn-udp", _probe.no_path("turn-udp", "turn.example.org:3478", "publisher", turn))
+
+
+def wrong_cli_url(scene):
+    scene.instance("nc")["nextcloud"]["overwrite_cli_url"] = "https://old.example.org"
+
+
+def http_cli_url(scene):
+    scene.instance("nc")["nextcloud"]["overwrite_cli_url"] = "http://nc.example.org"
+
+
+def http_in_talk(scene):
+    scene.instance("nc")["talk"]["signaling_servers"][0]["server"] = f"http://{HOST}"
+
+
+def expired(scene):
+    scene.inspection["certificate"].update(not_after=scene.now - 3 * DAY)
+    scene.fail("all", "welcome", _probe.unreachable(certificate_error(10, "certificate has expired"), HOST))
+    scene.check_fails("The certificate has expired.")
+    scene.stop_at("tls", "expired", "certificate has expired", certificate={"kind": "expired", "text": ""})
+
+
+def expired_at_a_proxy_elsewhere(scene):
+    expired(scene)
+    scene.inspection["certificate"].update(names=[], not_after=0.0, error="Connection refused", kind="other")
+
+
+def wrong_name(scene):
+    scene.inspection["certificate"].update(names=["old.example.org"])
+    scene.fail("all", "welcome", _probe.unreachable(certificate_error(62, "Hostname mismatch"), HOST))
+    scene.stop_at("tls", "wrong_name", certificate={"kind": "wrong_name", "text": ""})
+    scene.check_fails("Talk cannot connect to the signaling server.")
+
+
+def unknown_ca_at_nextcloud(scene):
+    scene.stop_at("tls", "unknown_ca", "unable to get local issuer certificate", "nc")
+    scene.check_fails("Talk cannot connect to the signaling server.", "nc")
+
+
+def unknown_ca_at_hpb(scene):
+    said = "x509: certificate signed by unknown authority"
+    scene.fail("nc", "hello", hello_error("nc", said))
+    scene.inspection["nextclouds"]["nc"]["tls"] = {"kind": "unknown_ca", "text": "unable to get local issuer"}
+
+
+def hpb_clock(scene):
+    scene.inspection["time"] += 60
+    for id_ in IDS:
+        scene.reach(id_)["seconds_off"] = -60.1
+    scene.check_fails("The clocks differ.")
+
+
+def nextcloud_clock(scene):
+    scene.reach("nc")["seconds_off"] = 61.0
+    scene.check_fails("The clocks differ.", "nc")
+
+
+def controller_clock(scene):
+    scene.context["time"] += 4000
+    for id_ in IDS:
+        scene.reach(id_)["seconds_off"] = 0.3
+    scene.fail_all(
+        "turn-udp", _probe.no_allocation("turn.example.org:3478", "udp", "401", {"turn": {"allocate": "401"}})
+    )
+
+
+def features_dropped(scene):
+    body = b'{"nextcloud-spreed-signaling": "Welcome", "version": "2.1.1"}'
+    scene.fail("all", "welcome", _probe.welcome(f"https://{HOST}", 200, body, None))
+    scene.check_fails("The signaling server must be updated.")
+    scene.stop_at("welcome", "features")
+
+
+def features_dropped_on_post(scene):
+    scene.stop_at("request", "features")
+
+
+def no_upgrade(scene):
+    scene.fail("all", "websocket", _probe.no_websocket(426, HOST))
+
+
+def too_old(scene):
+    verdict = _probe.features("22.0.0", "1.2.4", ["audio-video-permissions", "hello-v2", "incall-all", "switchto"])
+    scene.fail_all("features", verdict)
+    scene.check_fails("The signaling server must be updated.")
+
+
+def full(scene):
+    scene.inspection["signalling"]["sessions"]["dev_nc"].update(sessions=5, refused=2)
+
+
+def in_maintenance(scene):
+    scene.instance("nc")["nextcloud"]["maintenance"] = True
+    scene.fail("nc", "hello", hello_error("nc", "unsupported content type"))
+    scene.check_fails("Nextcloud is in maintenance mode.", "nc")
+
+
+def in_maintenance_seen_from_the_hpb(scene):
+    scene.inspection["nextclouds"]["nc"]["inside"].update(status=503, maintenance=True, nextcloud=False)
+    scene.fail("nc", "hello", hello_error("nc", "unsupported content type"))
+
+
+def dns_of_hpb_wrong(scene):
+    scene.stop_at("tcp", "timeout", "", "nc", addresses=["203.0.113.9"])
+    scene.check_fails("Talk cannot connect to the signaling server.", "nc")
+
+
+def dns_of_hpb_missing(scene):
+    scene.stop_at("name", "name", "Name or service not known", addresses=[])
+    scene.check_fails("Talk cannot connect to the signaling server.")
+
+
+def dns_of_nextcloud_missing(scene):
+    inside = scene.inspection["nextclouds"]["nc"]["inside"]
+    inside.update(kind="name", status=0, address="", text="bad address 'nc.example.org'", nextcloud=False)
+    scene.fail("nc", "hello", hello_error("nc", "dial tcp: lookup nc.example.org: no such host"))
+
+
+def dns_of_nextcloud_wrong(scene):
+    inside = scene.inspection["nextclouds"]["nc"]["inside"]
+    inside.update(kind="timeout", status=0, address="203.0.113.9", text="download timed out", nextcloud=False)
+    scene.fail("nc", "hello", hello_error("nc", "context deadline exceeded"))
+
+
+def nextcloud_firewalled(scene):
+    inside = scene.inspection["nextclouds"]["nc"]["inside"]
+    inside.update(kind="refused", status=0, text="can't connect to remote host (192.0.2.21): Connection refused")
+    scene.fail("nc", "hello", hello_error("nc", "connect: connection refused"))
+
+
+def hpb_firewalled(scene):
+    scene.stop_at("tcp", "timeout", "", "nc", "dev_nc")
+    scene.check_fails("Talk cannot connect to the signaling server.", "nc", "dev_nc")
+
+
+def controller_throttled(scene):
+    scene.fail("nc", "request", _probe.request(URLS["nc"], 429))
+
+
+def nextcloud_throttled(scene):
+    scene.stop_at("request", "status", "429", "nc", request={"status": 429, "features": []})
+
+
+def name_unknown_to_the_controller(scene):
+    scene.fail("all", "welcome", _probe.unreachable(socket.gaierror(), HOST))
+
+
+def nobody_knows(scene):
+    scene.fail("nc", "hello", _probe.hello(URLS["nc"], "strange_code", ""))
+    scene.inspection["containers"]["signalling"]["log"] = ["client.go:1: something strange failed"]
+
+
+def seen_by_talk_alone(scene):
+    scene.check_fails("Talk has two signaling servers, expected one.", "nc")
+
+
+def recorded(name):
+    """Return the scene of a recorded fault."""
+    return lambda: Scene(name)
+
+
+def made(fault):
+    """Return the healthy scene with a fault."""
+
+    def build():
+        scene = Scene()
+        fault(scene)
+        return scene
+
+    return build
+
+
+DEPLOY = "nextcloud_talk.hpb.deploy"
+
+# cause, instance, words of the reason, words of the remedy
+TABLE = [
+    (recorded("coturn"), "coturn-down", "all", "coturn is stopped (code 137).", f"On {HOST}: docker start coturn"),
+    (recorded("nats"), "nats-down", "all", "nats is stopped (code 0).", f"On {HOST}: docker start nats"),
+    (made(nats_down_at_start), "nats-down", "all", "nats is stopped (code 1).", "docker start nats"),
+    (recorded("janus"), "janus-down", "all", "janus is stopped (code 0).", "docker start janus"),
+    (recorded("signalling"), "signalling-down", "all", "signalling is stopped", "docker start signalling"),
+    (recorded("traefik"), "traefik-down", "all", "traefik is stopped", "docker start traefik"),
+    (made(killed_for_memory), "janus-down", "all", "killed for want of memory", "Raise janus_memory"),
+    (made(crash_loop), "coturn-down", "all", "ends again and again right after its start (code 255)", "its log says"),
+    (made(missing_container), "traefik-down", "all", "traefik does not exist", DEPLOY),
+    (made(janus_hangs), "janus-down", "all", "takes no websocket on 127.0.0.1:8188", "docker restart janus"),
+    (made(nats_given_up), "nats-lost", "all", "not connected to NATS although NATS runs", "docker restart signalling"),
+    (made(janus_given_up), "janus-lost", "all", "not connected to Janus", "docker restart signalling"),
+    (made(serverinfo_without_janus), "janus-lost", "all", "not connected to Janus", "docker restart signalling"),
+    (made(engine_dead), "engine-down", "all", "Cannot connect to the Docker daemon", "systemctl restart docker"),
+    (recorded("rtp"), "rtp-range", "all", "stops udp 20000-29999", "--dport 20000:29999 -j DROP"),
+    (recorded("turnudp"), "turn-udp-blocked", "all", "stops udp 3478", "open udp 3478"),
+    (recorded("only443"), "only-443", "all", "Only 443 is open", "udp+tcp 3478, udp 20000-29999 and udp 61000"),
+    (recorded("turnsecret"), "turn-secret", "nc", "does not have the instance's TURN secret", DEPLOY),
+    (made(wrong_backend_secret), "backend-secret", "nc", "another backend secret", "register -e instance=nc"),
+    (made(wrong_backend_secret_in_two), "backend-secret", "dev_nc, nc", "another backend secret", "instance=dev_nc,nc"),
+    (made(server_has_another_secret), "backend-secret-hpb", "nc", "than the secrets file", "deploy -e instance=nc"),
+    (made(wrong_public_address), "public-address", "all", "come to 198.51.100.9, but", "Remove hpb_public_ip"),
+    (made(missing_public_address), "public-address", "all", "come to 10.0.0.5, but", "Set hpb_public_ip: 198.51.100.7"),
+    (made(wrong_cli_url), "cli-url", "nc", "https://old.example.org, which the signaling server does not know",
+     "overwrite.cli.url --value=https://nc.example.org"),
+    (made(http_cli_url), "cli-url-http", "nc", "with http instead of https", "--value=https://nc.example.org"),
+    (made(http_in_talk), "signaling-http", "nc", f"http://{HOST}, without encryption", "register -e instance=nc"),
+    (made(expired), "certificate-expired", "all", "has expired for 3 days", "docker restart traefik"),
+    (made(expired_at_a_proxy_elsewhere), "certificate-expired", "all", "has expired.", "port 80"),
+    (made(wrong_name), "certificate-name", "all", "is for old.example.org", "hpb_domain"),
+    (made(unknown_ca_at_nextcloud), "ca-at-nextcloud", "nc", "unknown on nc.example.org", "certificates:import"),
+    (made(unknown_ca_at_hpb), "ca-at-hpb", "nc", "does not know the authority", "hpb_ca_files"),
+    (made(hpb_clock), "clock", "all", f"The clock of {HOST} is 60 s ahead", f"On {HOST}: timedatectl"),
+    (made(nextcloud_clock), "clock", "nc", "nc.example.org is 61 s ahead", "On nc.example.org: timedatectl"),
+    (made(controller_clock), "clock-controller", "all", "controller is 4000 s ahead", "On the controller"),
+    (made(features_dropped), "proxy-features", "all", "drops the header X-Spreed", "proxy_hide_header"),
+    (made(features_dropped_on_post), "proxy-features", "all", "from answers to POST", "pass on all headers"),
+    (made(no_upgrade), "proxy-websocket", "all", "does not pass on the websocket", "proxy_set_header Upgrade"),
+    (made(too_old), "signaling-too-old", "dev_nc, nc, test_nc", "federation", DEPLOY),
+    (made(full), "session-limit", "dev_nc", "in use (5 of 5)", "Raise talk_session_limit of dev_nc"),
+    (made(in_maintenance), "maintenance", "nc", "in maintenance mode", "occ maintenance:mode --off"),
+    (made(in_maintenance_seen_from_the_hpb), "maintenance", "nc", "in maintenance", "maintenance:mode --off"),
+    (made(dns_of_hpb_wrong), "dns-hpb", "nc", "leads to 203.0.113.9 on nc.example.org, but the HPB is at 192.0.2.10",
+     "DNS or /etc/hosts of nc.example.org"),
+    (made(dns_of_hpb_missing), "dns-hpb", "dev_nc, nc, test_nc", "not resolve on dev.example.org, nc.example.org",
+     "an address in the DNS of dev.example.org"),
+    (made(dns_of_nextcloud_missing), "dns-nextcloud", "nc", "cannot resolve the name nc.example.org", "hpb_resolve"),
+    (made(dns_of_nextcloud_wrong), "dns-nextcloud", "nc", "leads to 203.0.113.9 for talk.example.org, but the "
+     "Nextcloud is at 192.0.2.21", "hpb_resolve: {nc.example.org: 192.0.2.21}"),
+    (made(nextcloud_firewalled), "nextcloud-unreachable", "nc", "(192.0.2.21) refuses the connection", "open TCP 443"),
+    (made(hpb_firewalled), "hpb-unreachable", "dev_nc, nc", "not answer dev.example.org, nc.example.org", "TCP 443"),
+    (made(controller_throttled), "throttled", "all", "address of the controller (429)", "Wait half an hour"),
+    (made(nextcloud_throttled), "throttled", "nc", "its host nc.example.org (429)", "Wait half an hour"),
+    (made(name_unknown_to_the_controller), "as-seen", "all", "does not resolve on the controller", "hpb_resolve"),
+    (made(nobody_knows), "unknown", "nc", "expected invalid_ticket. The cause is not known.", "Look at the"),
+    (made(seen_by_talk_alone), "as-seen", "nc", "two signaling servers", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "cause", "instance", "why", "mend"), TABLE)
+def test_one_fault_is_one_finding(build, cause, instance, why, mend):
+    (finding,) = build().findings()
+    assert (finding.cause, finding.instance) == (cause, instance)
+    assert why in finding.why
+    assert mend in finding.mend
+    place = "HPB" if instance == "all" else instance
+    assert finding.sentence == f"{place}, {finding.what}: {finding.why} {finding.mend}"
+    assert finding.what and finding.step
+
+
+def test_nothing_is_found_where_all_is_well():
+    assert Scene().findings() == []
+
+
+def test_nothing_is_found_without_any_evidence():
+    assert _doctor.diagnose({}, {}, [], {}) == []
+
+
+def test_what_the_probe_says_stays_where_the_host_cannot_be_asked():
+    scene = Scene("coturn")
+    scene.inspection = {"unreachable": True, "msg": "no route to host"}
+    scene.reaches = [{"unreachable": True, "id": "nc", "host": "nc.example.org"}]
+    findings = scene.findings()
+    assert {finding.cause for finding in findings} == {"as-seen"}
+    assert [finding.instance for finding in findings[:2]] == ["dev_nc, nc", "test_nc"]
+    assert findings[0].why == "Nothing listens for TURN on turn.example.org:3478."
+    assert f"{HOST} could not be inspected: no route to host" in findings[0].seen
+
+
+def test_the_same_cause_in_several_instances_is_one_finding():
+    scene = Scene()
+    evidence = {"turn": {"allocate": "401"}}
+    scene.fail_all("turn-udp", _probe.no_allocation("turn.example.org:3478", "udp", "401", evidence))
+    assert [(item.cause, item.instance) for item in scene.findings()] == [("turn-secret", "dev_nc, nc, test_nc")]
+
+
+def test_two_faults_are_two_findings():
+    scene = Scene("coturn")
+    wrong_backend_secret(scene)
+    assert [item.cause for item in scene.findings()] == ["coturn-down", "backend-secret"]
+
+
+@pytest.mark.parametrize("step", ["name", "tcp", "tls", "welcome"])
+def test_talks_own_word_counts_more_than_what_its_host_sees(step):
+    """The host of a Nextcloud in a container may lack a name or an authority that the container has."""
+    scene = Scene()
+    scene.stop_at(step, "unknown_ca", "", "nc")
+    assert scene.findings() == []
+    scene.instance("nc")["check"] = {"available": False, "ok": True, "sentence": "too old"}
+    assert [item.instance for item in scene.findings()] == ["nc"]
+
+
+def test_a_difference_of_clocks_that_talk_takes_is_none():
+    scene = Scene()
+    scene.inspection["time"] += 40
+    scene.reach("nc")["seconds_off"] = -44.0
+    assert scene.findings() == []
+
+
+def test_the_log_of_what_is_down_is_evidence():
+    (finding,) = Scene("signalling").findings()
+    assert "log of signalling: " in finding.seen and "ended 2026-" in finding.seen
+
+
+def test_the_filter_returns_plain_data_and_refuses_what_is_none():
+    scene = Scene("coturn")
+    (plain,) = diagnose_filter.diagnose(scene.report, scene.inspection, scene.reaches, scene.context)
+    assert set(plain) == {"cause", "instance", "step", "what", "why", "mend", "seen", "sentence"}
+    json.dumps(plain)
+    with pytest.raises(AnsibleFilterError, match="given list for inspection, expected a dictionary"):
+        diagnose_filter.diagnose({}, [], [], {})
