@@ -112,6 +112,8 @@ class Settings:
     ahead: dict[str, float] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
+        if key not in self.raw:
+            raise BrokenError(f"the configuration has no {key}: run the playbook nextcloud_talk.hpb.watch.")
         return self.raw[key]
 
 
@@ -592,6 +594,8 @@ def look(settings: Settings) -> dict[str, Finding]:
             return Finding(check.title, False, trouble.cause, trouble.mend)
         except NotJudged:
             return Finding(check.title, None)
+        except BrokenError:
+            raise
         except Exception as error:  # An answer that nobody has thought of must not silence the other checks.
             cause = f"{check.title} could not be judged ({type(error).__name__})."
             return Finding(check.title, False, cause, "run the playbook nextcloud_talk.hpb.verify")
@@ -736,15 +740,17 @@ def deliver(settings: Settings, state: dict[str, Any], save: Callable[[], None])
         while waiting:
             failed = send(settings, waiting[0])
             if failed:
-                save()
-                if not state["silent"].get(channel):
-                    say(4, f"{where} takes no message: {failed}. {len(waiting)} wait and are sent again in each run.")
+                known = state["silent"].get(channel)
                 state["silent"][channel] = True
+                save()
+                if not known:
+                    say(4, f"{where} takes no message: {failed}. {len(waiting)} wait and are sent again in each run.")
                 break
             waiting.pop(0)
             save()
         else:
             if state["silent"].pop(channel, None):
+                save()
                 say(5, f"{where} takes messages again; all that waited were sent.")
 
 
@@ -807,7 +813,8 @@ def load(path: Path) -> Settings:
     context = ssl.create_default_context()
     # Not every private CA writes the key identifiers that Python 3.13 and newer ask for.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    for file in raw["ca_files"]:
+    settings = Settings(raw, context)
+    for file in settings["ca_files"]:
         try:
             context.load_verify_locations(file)
         except OSError as error:
@@ -815,11 +822,12 @@ def load(path: Path) -> Settings:
                 f"{file} was expected to hold certificates of a CA (PEM) and does not ({reason(error)}): run the "
                 "playbook nextcloud_talk.hpb.watch."
             ) from error
-    settings = Settings(raw, context)
-    base = Path(raw["base_dir"])
+    base = Path(settings["base_dir"])
     deployed = read_json(base / "deployed.json") or {}
     settings.instances = [entry for entry in deployed.get("instances", []) if entry.get("state") != "absent"]
-    entries = (read_json(base / "secrets/secrets.json") or {}).get("instances", {}) if raw["turn"]["allocation"] else {}
+    entries = (
+        (read_json(base / "secrets/secrets.json") or {}).get("instances", {}) if settings["turn"]["allocation"] else {}
+    )
     settings.turn_secrets = {name: entry.get("turn", "") for name, entry in entries.items()}
     return settings
 
