@@ -48,7 +48,7 @@ _LEVELS = {
 # The signaling server has no levels (strukturag/nextcloud-spreed-signaling logs everything alike); its words say it.
 _WORDS = re.compile(
     r"\berror (?=\w)|\b(could not|cannot|can't|failed|invalid|denied|refused|incomplete|panic|fatal|bruteforce|"
-    r"too many|ending the server|timed? ?out)\b",
+    r"too many|ending the server|timed out|i/o timeout)\b",
     re.IGNORECASE,
 )
 # What the signaling server says of every call that ends, about Janus' parts of it that are gone already.
@@ -158,12 +158,13 @@ def _collapse(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def secrets_in(document: Any) -> list[str]:
-    """Return every text in a parsed secrets file that is long enough to be a secret."""
+    """Return every text in a parsed secrets file that is long enough to be a secret and no address."""
     if isinstance(document, Mapping):
         return [value for item in document.values() for value in secrets_in(item)]
     if isinstance(document, list):
         return [value for item in document for value in secrets_in(item)]
-    return [document] if isinstance(document, str) and len(document) >= 16 else []
+    secret = isinstance(document, str) and len(document) >= 16 and not document.startswith("https://")
+    return [document] if secret else []
 
 
 class Mask:

@@ -56,6 +56,8 @@ SHAPES = [
     ("signalling", "b.go:1: Backend nc is missing or incomplete, skipping", "error", None),
     ("signalling", 'j.go:4: Unable to deliver message {"a":1}. Handle 7 gone?', "info", None),
     ("signalling", "c.go:5: Removed room session a: map[error:map[code:invalid]]", "info", None),
+    ("signalling", "mcu_janus.go:161: Using a timeout of 10s for MCU requests", "info", None),
+    ("signalling", "a.go:1: read tcp: i/o timeout", "error", None),
     ("signalling", "panic: runtime error", "error", "panic: runtime error"),
     (
         "traefik",
@@ -180,7 +182,11 @@ def test_masks_what_nobody_named():
 
 
 def test_secrets_of_a_file():
-    document = {"version": 1, "internal": SECRET, "instances": {"nc": {"turn": "t" * 32, "next": {"turn": "n" * 32}}}}
+    document = {
+        "version": 1,
+        "internal": SECRET,
+        "instances": {"nc": {"url": NC["urls"][0], "turn": "t" * 32, "next": {"turn": "n" * 32}}},
+    }
     assert _logs.secrets_in(document) == [SECRET, "t" * 32, "n" * 32]
 
 
