@@ -8,13 +8,16 @@ from __future__ import annotations
 import base64
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import quote
 
 import module_process
 import pytest
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _logs
 
+ROOT = Path(__file__).resolve().parents[2]
 SECRET = "0123456789abcdef" * 4
 OWN = "p#ss word/with+signs&more"
 NC = {"id": "nc", "urls": ["https://nc.example.org"]}
@@ -252,6 +255,45 @@ def test_module_without_an_instance_and_with_every_line(engine):
     ]
     assert len(engine.logs(containers=["nats", "signalling"], all=True, secrets=[OWN])["entries"]) == 4
     assert engine.logs(containers=["nats"])["lines"] == ["Nothing of this kind was logged."]
+
+
+def test_playbook(engine):
+    """For one instance, with the secrets of the host's own file, on a host without that file too."""
+    (engine.folder / "base/secrets").mkdir(parents=True)
+    local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    hpb = {**local, "hpb_domain": "talk.example.org", "hpb_tls": "private_ca"}
+    hpb["hpb_base_dir"] = str(engine.folder / "base")
+    children = {
+        "nc": {"hosts": {"nc.example.org": {}}},
+        "dev_nc": {"hosts": {"dev.example.org": {"talk_url": "https://dev.example.org/cloud"}}},
+    }
+    inventory = {"hpb": {"hosts": {"talk.example.org": hpb}}, "nextcloud": {"children": children}}
+    engine.put("hosts.json", json.dumps(inventory))
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    env.update(ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), PATH=f"{engine.folder}:{env['PATH']}")
+    outputs = []
+    for secrets in (None, {"instances": {"nc": {"url": "https://nc.example.org", "turn": SECRET, "backend": OWN}}}):
+        if secrets:
+            engine.put("base/secrets/secrets.json", json.dumps(secrets))
+        done = subprocess.run(
+            [Path(sys.executable).parent / "ansible-playbook", "-i", engine.folder / "hosts.json", "-vvv"]
+            + ["nextcloud_talk.hpb.logs", "-e", "instance=nc", "-e", "lines=5"],
+            cwd=engine.folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        outputs.append(done.stdout)
+    assert "error    b.go:1: Could not send to https://nc.example.org/?s=********" in outputs[1]
+    for output in outputs:
+        assert "info     hub.go:861: Register internal@nc from" in output
+        assert "dev.example.org/cloud" not in output.rpartition("Show them")[2]
+        assert "container: traefik. Look at" in output
 
 
 def test_module_refuses(engine):

@@ -182,6 +182,29 @@ def test_a_mail_server_that_hangs_up_after_the_letter_gets_it_once(bed):
     assert len(bed.mail_server.letters) == 1
 
 
+def test_mail_and_webhook_over_tls(bed):
+    context = bed.authority.context("localhost")
+    bed.config["mail"].update(host="localhost", starttls=True)
+    bed.config["webhook"]["url"] = f"https://localhost:{bed.hook.port}/hook?a=b"
+    bed.mail_server.context = bed.hook.context = context
+    stop_coturn(bed)
+    bed.run(), bed.run()
+    assert (len(bed.posts), len(bed.mail_server.letters)) == (1, 1)
+
+
+@pytest.mark.parametrize("starttls", [True, False])
+def test_no_password_and_no_token_for_a_server_without_a_valid_certificate(bed, starttls):
+    bed.config["mail"].update(host="localhost", starttls=starttls)
+    bed.config["webhook"]["url"] = f"https://localhost:{bed.hook.port}/hook?a=b"
+    bed.mail_server.context = bed.hook.context = bed.stranger.context("localhost")
+    stop_coturn(bed)
+    bed.run()
+    lines = bed.run()
+    assert (bed.tries, bed.mail_server.letters) == (0, [])
+    said = "unable to get local issuer certificate" if starttls else "SMTPNotSupportedError"
+    assert lines[1] == (f"<4>the mail server takes no message: {said}. 1 wait and are sent again in each run.")
+
+
 def served_by(bed, authority, days):
     bed.nextcloud.context = authority.context("nc.example.org", days)
 

@@ -225,10 +225,13 @@ class Coturn:
 
 
 class MailServer:
-    """SMTP with a login; keeps letters as (recipients, text). `refuse` names recipients that are put off."""
+    """SMTP with a login; keeps letters as (recipients, text). `refuse` names recipients that are put off.
+
+    With a `context` a login is taken after STARTTLS only.
+    """
 
     def __init__(self) -> None:
-        self.letters, self.refuse, self.well, self.rude, outer = [], set(), True, False, self
+        self.letters, self.refuse, self.well, self.rude, self.context, outer = [], set(), True, False, None, self
 
         class Handler(socketserver.StreamRequestHandler):
             def say(self, line: str) -> None:
@@ -239,11 +242,16 @@ class MailServer:
                     self.say("421 come back later")
                     return
                 self.say("220 mail.example.org")
-                to, logged_in = [], False
+                to, logged_in, covered = [], False, outer.context is None
                 while line := self.rfile.readline().decode().strip():
                     word = line.upper()
                     if word.startswith("EHLO"):
-                        self.say("250-mail.example.org\r\n250 AUTH PLAIN")
+                        self.say("250-mail.example.org\r\n250 " + ("AUTH PLAIN" if covered else "STARTTLS"))
+                    elif word == "STARTTLS" and not covered:
+                        self.say("220 go on")
+                        self.request = outer.context.wrap_socket(self.request, server_side=True)
+                        super().setup()
+                        covered = True
                     elif word.startswith("AUTH PLAIN"):
                         wanted = base64.b64encode(f"\0watch\0{PASSWORD}".encode()).decode()
                         logged_in = line.split()[2] == wanted
