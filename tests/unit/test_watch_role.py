@@ -227,6 +227,11 @@ def test_neither_mail_nor_webhook_nor_metrics_and_behind_nat(bed):
             "Of watch_smtp_user and watch_smtp_password only one is set, expected both or none.",
         ),
         (
+            {"watch_smtp_host": "mail.example.org"},
+            "watch_smtp_password would be sent to mail.example.org readable by all on the way, expected TLS: set "
+            "watch_smtp_starttls: true, or watch_smtp_port: 465.",
+        ),
+        (
             {"watch_webhook_url": "hooks.example.org"},
             "watch_webhook_url does not start with https:// or http:// and a host, expected the address that gets the "
             "messages: mend it, or leave it empty.",
