@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import pytest
 
-PLAYS = ("test_handover", "test_rotate_playbook", "test_secrets_playbook", "test_talk_role", "test_verify_playbook")
+PLAYS = (
+    "test_handover",
+    "test_report_role",
+    "test_rotate_playbook",
+    "test_secrets_playbook",
+    "test_talk_role",
+    "test_verify_playbook",
+    "test_watch_role",
+)
 
 
 def pytest_configure(config):
