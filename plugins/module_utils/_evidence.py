@@ -282,10 +282,8 @@ def trust(ca_file: str = "") -> ssl.SSLContext:
 @contextlib.contextmanager
 def secured(address: str, port: int, name: str, context: ssl.SSLContext, timeout: float) -> Iterator[ssl.SSLSocket]:
     """Connect with TLS for `name` to an address. Raises OSError and ValueError."""
-    with (
-        contextlib.closing(socket.create_connection((address, port), timeout)) as connection,
-        context.wrap_socket(connection, server_hostname=name) as wrapped,
-    ):
+    connection = socket.create_connection((address, port), timeout)
+    with connection, context.wrap_socket(connection, server_hostname=name) as wrapped:
         yield wrapped
 
 

@@ -21,7 +21,10 @@ from test_talk_modules import FIRST, Nextcloud
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {"backend": FIRST, "turn": FIRST[::-1]}
-SECRETS = {"internal": FIRST, "instances": dict.fromkeys(("nc", "client", "nas"), OWN)}
+SECRETS = {
+    "internal": FIRST,
+    "instances": {id_: {**OWN, "url": f"https://{id_}.example.org"} for id_ in ("nc", "client", "nas")},
+}
 
 
 class Bed:
@@ -165,6 +168,9 @@ def test_where_all_is_well_nobody_looks_for_causes_unless_told_to(bed):
     assert bed.run("-e", "verify_diagnose=true") == 0, bed.output
     assert "[nextcloud_talk.hpb.hpb : findings | Keep the causes that a verification found]" in bed.output
     assert '"hpb_findings": []' in bed.output
+    # The addresses that the secrets file has beside the secrets are no secrets.
+    (look,) = (line for line in bed.output.splitlines() if '"engine_error"' in line)
+    assert json.loads(look.partition(" => ")[2])["nextclouds"]["nc"]["url"] == "https://nc.example.org"
 
 
 def test_what_talk_does_without_is_said_and_is_no_failure(bed):
