@@ -5,13 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible import constants
-from ansible.errors import AnsibleError
-from ansible.parsing import vault
-from ansible.plugins.lookup import LookupBase
-
 DOCUMENTATION = r"""
 name: vaulted
 short_description: Encrypt texts with the vault password of this run
@@ -53,6 +46,13 @@ _raw:
   type: list
   elements: str
 """
+
+from typing import Any  # noqa: E402
+
+from ansible import constants  # noqa: E402
+from ansible.errors import AnsibleError  # noqa: E402
+from ansible.parsing import vault  # noqa: E402
+from ansible.plugins.lookup import LookupBase  # noqa: E402
 
 
 class LookupModule(LookupBase):

@@ -155,7 +155,9 @@ from urllib.parse import urlsplit  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence  # noqa: E402
 
-SIGNALLING, NATS_MONITOR, JANUS = 8080, 8222, 8188
+SIGNALLING = 8080
+NATS_MONITOR = 8222
+JANUS = 8188
 CAPABILITIES = "/ocs/v2.php/cloud/capabilities?format=json"
 # Lines of a log among which those that tell of trouble are looked for.
 LOG_LINES = 300

@@ -1,27 +1,31 @@
 # Copyright: nextcloud_talk.hpb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Marks: `plays` for files whose tests run whole playbooks, `long` for tests that take minutes."""
+"""Marks: `plays` for files whose tests run whole playbooks, `long` for what is no part of each change's tests."""
 
 from __future__ import annotations
 
 import pytest
 
-PLAYS = (
-    "test_handover",
-    "test_report_role",
-    "test_rotate_playbook",
-    "test_secrets_playbook",
-    "test_talk_role",
-    "test_verify_playbook",
-    "test_watch_role",
-)
+# Files that run playbooks, several seconds each, and those of their tests that are run for every change.
+PLAYS = {
+    "test_handover": ["test_pages_are_private_and_written_again_only_when_something_changes"],
+    "test_report_role": ["test_a_failed_run_leaves_its_reports"],
+    "test_rotate_playbook": ["test_a_nextcloud_that_fails_keeps_its_secrets_and_a_named_one_is_handed_over"],
+    "test_secrets_playbook": ["test_out_and_in_again"],
+    "test_talk_role": [
+        "test_a_run_without_changes_costs_two_starts_of_php_for_each_instance",
+        "test_another_host_of_the_instance_acts_when_the_first_is_away",
+    ],
+    "test_verify_playbook": ["test_an_error_that_talk_finds_makes_the_verification_fail"],
+    "test_watch_role": ["test_ladder"],
+}
 
 
 def pytest_configure(config):
     """Name the marks; scripts/test chooses by them."""
     config.addinivalue_line("markers", "plays: runs whole playbooks, with the first environment only")
-    config.addinivalue_line("markers", "long: takes minutes, with scripts/test long only")
+    config.addinivalue_line("markers", "long: with scripts/test long only")
 
 
 def pytest_collection_modifyitems(items):
@@ -29,3 +33,5 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in PLAYS:
             item.add_marker(pytest.mark.plays)
+            if item.originalname not in PLAYS[item.path.stem]:
+                item.add_marker(pytest.mark.long)

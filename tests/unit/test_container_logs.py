@@ -133,8 +133,8 @@ def test_errors_come_first_and_what_names_the_instance_fills_the_rest():
         entry("nc and dev_nc failed", _logs.ERROR, 7),
     ]
 
-    def texts(**options):
-        return [found.text for found in _logs.choose(entries, **options)]
+    def texts(lines, **options):
+        return [found.text for found in _logs.choose(entries, lines=lines, **options)]
 
     errors = ["Could not reach https://nc.example.org", "Could not write", "nc and dev_nc failed"]
     assert texts(lines=4, instances=[NC], others=[DEV]) == ["Joined internal@nc", *errors]

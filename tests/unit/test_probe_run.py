@@ -308,8 +308,7 @@ def plans_of(monkeypatch, given, there=("ipv4",), fail=None):
         assert not plan.greedy or len(running) == 1, "the bitrate is measured alone"
         await asyncio.sleep(0.01)
         running.remove(plan)
-        failure = fail(plan) if fail else None
-        if failure:
+        if fail and (failure := fail(plan)):
             raise failure
         return figures(kbit_per_second=1000, told_kbit_per_second=1049, seconds=seconds)
 

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import test_verify_playbook
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe
 from test_report import SAMPLE, SCHEMA, Page
 from test_talk_modules import FIRST
-from test_verify_playbook import bed  # noqa: F401
+
+# The fixture.
+bed = test_verify_playbook.bed
 
 NAMES = {"nc": "nc", "dev_nc": "client", "test_nc": "nas"}
 FILES = ["report.html", "report.json", "report.xml"]
@@ -31,7 +34,7 @@ def recorded() -> dict:
     return {**_probe.report(rows), "seconds": 8.1}
 
 
-def run(bed, folder: Path, result: dict, *arguments: str, **more) -> int:  # noqa: F811
+def run(bed, folder: Path, result: dict, *arguments: str, **more) -> int:
     given = {"verify_report_dir": str(folder), "__verify_result": result, **more}
     (bed.folder / "given.json").write_text(json.dumps(given), encoding="utf-8")
     # The files' modes come from the task, whatever the shell's mask is.
@@ -42,12 +45,12 @@ def run(bed, folder: Path, result: dict, *arguments: str, **more) -> int:  # noq
         os.umask(before)
 
 
-def test_a_failed_run_leaves_its_reports(bed):  # noqa: F811
+def test_a_failed_run_leaves_its_reports(bed):
     folder = bed.folder / "new" / "report"
     result = recorded()
     result["results"][3]["seen"] += f" with {FIRST}"
-    assert run(bed, folder, result, hpb_findings=[FINDING]) == 2
-    assert "way to the Nextcloud: The HPB is refused the connection" in bed.output
+    assert run(bed, folder, result, hpb_findings=[{**FINDING, "sentence": "nas, hello: It is off. Wake it."}]) == 2
+    assert "nas, hello: It is off. Wake it." in bed.output
     assert sorted(path.name for path in folder.iterdir()) == FILES
     texts = {path.suffix: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
@@ -73,7 +76,7 @@ def test_a_failed_run_leaves_its_reports(bed):  # noqa: F811
     assert "One of 3 instances does not work" in page.said and "Wake it." in page.said
 
 
-def test_a_report_is_no_change(bed):  # noqa: F811
+def test_a_report_is_no_change(bed):
     result = recorded()
     for row in result["results"]:
         row["status"] = "ok"
@@ -89,7 +92,7 @@ def test_a_report_is_no_change(bed):  # noqa: F811
     assert re.search(r"talk\.example\.org +: ok=\d+ +changed=0 ", bed.output), bed.output
 
 
-def test_a_run_without_calls_says_so(bed):  # noqa: F811
+def test_a_run_without_calls_says_so(bed):
     folder = bed.folder / "report"
     assert bed.run("-e", f"verify_report_dir={folder}") == 0, bed.output
     assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["verdict"] == "not_checked"
@@ -97,13 +100,13 @@ def test_a_run_without_calls_says_so(bed):  # noqa: F811
 
 
 @pytest.mark.parametrize("arguments", [["--check"], ["-e", "verify_report_dir="]])
-def test_no_report_is_written(bed, arguments):  # noqa: F811
+def test_no_report_is_written(bed, arguments):
     folder = bed.folder / "report"
     assert run(bed, folder, recorded(), *arguments) == 2
     assert not folder.exists()
 
 
-def test_a_narrowed_run_reports_that_instance(bed):  # noqa: F811
+def test_a_narrowed_run_reports_that_instance(bed):
     folder = bed.folder / "report"
     assert run(bed, folder, {}, "-e", "instance=client") == 0, bed.output
     document = json.loads((folder / "report.json").read_text(encoding="utf-8"))

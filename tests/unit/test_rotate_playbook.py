@@ -226,7 +226,6 @@ def test_what_cannot_be_rotated_is_refused_at_once(bed: Bed) -> None:
     assert bed.document() == before
 
 
-@pytest.mark.long
 def test_a_rotation_that_was_cut_off_is_settled_by_site_and_finished_by_a_second_one(bed: Bed) -> None:
     old, before = bed.document()["instances"], bed.ends()
     code, output = bed.play(PLAYS[:4], "-e", "rotate=nc")
