@@ -67,7 +67,7 @@ async def hold(spec: dict[str, Any]) -> dict[str, Any]:
     for _end in ("publisher", "subscriber"):
         hello = _signaling_client.internal_hello(spec["internal_secret"], spec["backend"])
         session = await _signaling_client.Session.open(spec["url"], context, hello)
-        peers.append(_call.Peer(session, relay))
+        peers.append(_call.Peer(session, _call.Plan(relay)))
         await session.join("running-call")
     publisher, subscriber = peers
     await _call.publish(publisher)
