@@ -135,6 +135,7 @@ def test_a_dry_run_of_a_rotation_changes_nothing_and_says_what_it_costs(hpb):
         assert value not in done.stdout
 
 
+@pytest.mark.long
 def test_an_interrupted_rotation_is_settled_by_site_and_completed_when_run_again(hpb, web):
     old, before = read_secrets(hpb)["instances"]["nc"], started(hpb)
     # The Nextcloud has the next secrets, and the signaling server does not know them yet.
