@@ -24,7 +24,10 @@ ALL = _probe.ALL
 CHECK = "check"
 CHECK_NAME = "Talk's own check"
 SERVER = "server"
-CALLS = ("direct", "turn-udp", "turn-tcp", "turn-tls")
+# Steps whose media come from Janus itself, those whose media go through coturn, and all that need the programs.
+DIRECT = ("direct", "direct-ipv6", "screen", "bitrate")
+RELAYED = ("turn-udp", "turn-tcp", "turn-tls")
+CALLS = ("isolation", *DIRECT, *RELAYED)
 # Seconds that Talk lets the two clocks differ (OCA\Talk\SetupCheck\HighPerformanceBackend).
 CLOCK_SECONDS = 45
 # The probe's TURN credentials count for an hour.
@@ -229,7 +232,7 @@ def ailment(case: Case, name: str) -> tuple[str, str]:
 AFTER = {
     "nats": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
     "janus": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
-    "coturn": ("turn-udp", "turn-tcp", "turn-tls"),
+    "coturn": RELAYED,
     "signalling": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
     "traefik": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
 }
@@ -737,7 +740,7 @@ def is_private(address: str) -> bool:
 
 def public_address(case: Case) -> None:
     """Janus or coturn tells clients an address at which the host is not reached."""
-    rows = [row for row in case.failed("direct") if "ice" in row["figures"]]
+    rows = [row for row in case.failed(*DIRECT) if "ice" in row["figures"]]
     told, right = told_by_janus(rows), case.public_addresses()
     if not told or not right or told & right:
         return
@@ -752,7 +755,7 @@ def public_address(case: Case) -> None:
     here = right & set(case.inspection.get("addresses") or [])
     mend = "Remove hpb_public_ip" if here and mapping else f"Set hpb_public_ip: {sorted(right)[0]}"
     seen = [f"nat_1_1_mapping: {mapping or 'none'}", f"external-ip of coturn: {external or 'none'}"]
-    also = [row for row in case.failed(*CALLS[1:]) if not allocation(row) or allocation(row) == "ok"]
+    also = [row for row in case.failed(*RELAYED) if not allocation(row) or allocation(row) == "ok"]
     mend = f"{mend} for the group hpb, then run {RUN}deploy (restarts Janus and coturn)"
     case.found("public-address", rows + also, why, mend, seen, instance=ALL)
 
@@ -760,11 +763,11 @@ def public_address(case: Case) -> None:
 def ports(case: Case) -> None:
     """A firewall keeps media away: everything but HTTPS, TURN over udp, or Janus' range."""
     coturn = case.part("coturn")
-    rows = [row for row in case.failed(*CALLS[1:]) if allocation(row) in ("timeout", "refused", "unreachable")]
+    rows = [row for row in case.failed(*RELAYED) if allocation(row) in ("timeout", "refused", "unreachable")]
     # Where nobody has seen coturn answer, a refusal says that nothing listens, which is no firewall's doing.
     if coturn.get("stun") or not coturn and any(allocation(row) == "refused" for row in rows):
         rows = []
-    direct = [row for row in case.failed("direct") if "ice" in row["figures"]]
+    direct = [row for row in case.failed(*DIRECT) if "ice" in row["figures"]]
     udp, tcp = ([row for row in rows if row["step"] == step] for step in ("turn-udp", "turn-tcp"))
     port = coturn.get("port") or str(case.context.get("turn_server") or ":3478").rpartition(":")[2]
     janus, relay = case.part("janus").get("ports") or "20000-29999", coturn.get("ports") or "61000-65535"
@@ -791,7 +794,7 @@ def ports(case: Case) -> None:
         why = f"A firewall stops tcp {port} between the controller and {case.host}."
         case.found("turn-tcp-blocked", tcp, why, f"In the firewall {where}: open tcp {port}", own, instance=ALL)
     if direct and not udp:
-        relayed = [row for row in case.failed(*CALLS[1:]) if (row["figures"].get("turn") or {}).get("bind") == "ok"]
+        relayed = [row for row in case.failed(*RELAYED) if (row["figures"].get("turn") or {}).get("bind") == "ok"]
         why = f"A firewall stops udp {janus}, so no media reaches Janus at {and_list(told_by_janus(direct))}."
         mend = f"In the firewall {where}: open udp {janus}"
         case.found("rtp-range", direct + relayed, why, mend, own, instance=ALL)
@@ -825,7 +828,7 @@ UNKNOWN = ("Look at the log", "Report this as a bug", "Check the load")
 PROGRAM_OF = {
     "welcome": "traefik",
     "closed": "traefik",
-    "direct": "janus",
+    **dict.fromkeys(DIRECT, "janus"),
     "hello": "signalling",
     "request": "signalling",
 }

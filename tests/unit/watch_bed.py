@@ -103,7 +103,7 @@ class Authority:
 class Web:
     """An HTTP or HTTPS server: `answer(path, body, headers)` returns (status, headers, text)."""
 
-    def __init__(self, answer, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, answer, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.answer, self.context = answer, context
         outer = self
 
@@ -133,7 +133,7 @@ class Web:
             def handle_error(self, *_words) -> None:
                 pass  # A client that does not like the certificate hangs up.
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server((host, 0), Handler)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -225,12 +225,12 @@ class Coturn:
 
 
 class MailServer:
-    """SMTP with a login; keeps letters as (recipients, text). `refuse` names recipients that are put off.
+    """SMTP; keeps letters as (recipients, text). `refuse` names recipients that are put off.
 
-    With a `context` a login is taken after STARTTLS only.
+    It demands a login unless told otherwise; with a `context` that is taken after STARTTLS only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", *, login: bool = True) -> None:
         self.letters, self.refuse, self.well, self.rude, self.context, outer = [], set(), True, False, None, self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -242,7 +242,7 @@ class MailServer:
                     self.say("421 come back later")
                     return
                 self.say("220 mail.example.org")
-                to, logged_in, covered = [], False, outer.context is None
+                to, logged_in, covered = [], not login, outer.context is None
                 while line := self.rfile.readline().decode().strip():
                     word = line.upper()
                     if word.startswith("EHLO"):
@@ -279,7 +279,7 @@ class MailServer:
                     else:
                         self.say("250 ok")
 
-        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server = socketserver.ThreadingTCPServer((host, 0), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
