@@ -24,7 +24,7 @@ ALL = _probe.ALL
 CHECK = "check"
 CHECK_NAME = "Talk's own check"
 SERVER = "server"
-CALLS = ("direct", "turn-udp", "turn-tcp", "turn-tls")
+CALLS = ("direct", "turn-udp", "turn-tcp", "turn-tls", "user-call", "user-turn")
 # Seconds that Talk lets the two clocks differ (OCA\Talk\SetupCheck\HighPerformanceBackend).
 CLOCK_SECONDS = 45
 # The probe's TURN credentials count for an hour.
@@ -229,7 +229,7 @@ def ailment(case: Case, name: str) -> tuple[str, str]:
 AFTER = {
     "nats": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
     "janus": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
-    "coturn": ("turn-udp", "turn-tcp", "turn-tls"),
+    "coturn": ("turn-udp", "turn-tcp", "turn-tls", "user-turn"),
     "signalling": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
     "traefik": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
 }
