@@ -51,7 +51,7 @@ def unwanted(instance: Mapping[str, Any], error: Unwanted) -> Verdict:
             f"Let {user} make an app password (personal settings, security), and put it into talk_verify_password; "
             "it was not tried a second time, since a Nextcloud slows down an address with failed logins.",
         )
-    if error.status == 429:
+    if error.status == 429 and error.what == "settings":
         return failed(
             f"{url} has locked the controller's address out after too many failed logins (429).",
             "Wait half an hour, or take the address out of its protection (occ security:bruteforce:reset).",

@@ -169,6 +169,13 @@ def test_where_we_do_not_register_only_a_login_is_our_fault(changes, cause, _rem
             "occ security:bruteforce:reset",
         ),
         (
+            "create",
+            429,
+            "",
+            "https://nc.example.org answers a request for a new conversation with 429.",
+            "Look at the log of this Nextcloud.",
+        ),
+        (
             "settings",
             301,
             "https://cloud.example.org/",
