@@ -82,7 +82,8 @@ class UserSteps:
         self.verdicts[_user.SETTINGS] = verdict
         usable = _user.same_server(str(self._settings.get("server") or ""), self.url)
         if verdict.status != OK and not (usable and self._settings.get("userId")):
-            self.skip("what Talk tells its users does not lead to this HPB")
+            known = self._settings.get("userId")
+            self.skip("what Talk tells its users does not lead to this HPB" if known else "nobody could log in")
             return False
         return True
 
