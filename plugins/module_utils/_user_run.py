@@ -61,6 +61,8 @@ class UserSteps:
         self._settings: dict[str, Any] = {}
         self._features: list[str] = []
         self._transport = ""
+        # Whether a call has failed for a reason in Talk, which another one would only meet again.
+        self._hopeless = False
 
     def skip(self, why: str, *steps: str) -> None:
         """Note that these steps, or all that have no verdict, are pointless."""
@@ -124,6 +126,9 @@ class UserSteps:
 
     async def call(self, step: str, plan: Callable[[], _call.Plan], relay: Callable[..., _call.Relay]) -> None:
         """Place the call of one step. plan: makes that of a direct call. relay: from transport and credentials."""
+        if self._hopeless:
+            self.skip("the call before it failed in Talk", step)
+            return
         transport = ""
         room = Conversation(self._webs[0], self.until)
         try:
@@ -142,8 +147,10 @@ class UserSteps:
         except _call.CallFailed as error:
             servers = (str(self.turn.get("server", "")), self.url)
             verdict = _user.call_failed(self.item, transport, servers, error.stage, error.evidence)
+            self._hopeless = error.stage in ("permissions", "incall")
         except Exception as error:  # noqa: BLE001
             verdict = self._explain(error)
+            self._hopeless = isinstance(error, (Unwanted, Unreached))
         self.verdicts[step] = verdict
 
     async def _enter(self, web: Web, token: str) -> Member:

@@ -135,7 +135,7 @@ def test_all_steps(nextcloud, run):
         ({}, {"password": test_standin_web.LOGIN}, "failed skipped skipped skipped skipped", "for a guest"),
         ({"logins_throttled": True}, {}, "failed skipped skipped skipped skipped", "locked the controller's"),
         ({"no_talk": ["alice"]}, {}, "failed skipped skipped skipped skipped", "may not use Talk"),
-        ({"no_new_rooms": ["alice"]}, {}, "ok ok ok failed failed", "may not make conversations"),
+        ({"no_new_rooms": ["alice"]}, {}, "ok ok ok failed skipped", "may not make conversations"),
     ],
 )
 def test_what_stops_what(nextcloud, run, settings, changes, expected, cause):
@@ -231,7 +231,7 @@ def test_the_call_waits_for_the_nextcloud_to_tell_the_server(nextcloud, run, mon
             await session.close()
 
     verdicts = run(place)
-    assert shown(verdicts) == "ok ok ok failed failed"
+    assert shown(verdicts) == "ok ok ok failed skipped"
     assert "does not tell the HPB that alice is in a call" in verdicts["user-call"].cause
     assert rooms_of(nextcloud) == []
 
