@@ -28,6 +28,8 @@ SERVER = "server"
 DIRECT = ("direct", "direct-ipv6", "screen", "bitrate")
 RELAYED = ("turn-udp", "turn-tcp", "turn-tls")
 CALLS = ("isolation", *DIRECT, *RELAYED)
+# Of these one that fails where the backend's own call works has a cause of its own, in Talk.
+USER_CALLS = ("user-call", "user-turn")
 # Seconds that Talk lets the two clocks differ (OCA\Talk\SetupCheck\HighPerformanceBackend).
 CLOCK_SECONDS = 45
 # The probe's TURN credentials count for an hour.
@@ -230,11 +232,11 @@ def ailment(case: Case, name: str) -> tuple[str, str]:
 
 
 AFTER = {
-    "nats": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
-    "janus": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
-    "coturn": RELAYED,
-    "signalling": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
-    "traefik": ("welcome", "closed", "websocket", "request", "hello", *CALLS, CHECK),
+    "nats": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
+    "janus": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
+    "coturn": (*RELAYED, "user-turn"),
+    "signalling": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
+    "traefik": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
 }
 NAMES = {
     "nats": "NATS",
@@ -318,7 +320,7 @@ def clock(case: Case) -> None:
     # Those that disagree with the HPB in the same way as the controller does.
     agreeing = [id_ for id_, off in nextclouds.items() if abs(off + host) <= CLOCK_SECONDS]
     if abs(host) > CLOCK_SECONDS and (agreeing or not nextclouds):
-        rows = case.failed(CHECK) + (turn_refused(case) if abs(host) > TURN_SECONDS else [])
+        rows = case.failed(CHECK) + (turn_refused(case) if abs(host) > TURN_SECONDS else []) + token_times(case)
         certificates = case.caused(certificate_words(case, 9, 10), "welcome", "websocket")
         why = f"The clock of {case.host} is {ahead(host)}; Talk takes {CLOCK_SECONDS} s."
         mend = case.on_host("timedatectl set-ntp true")
@@ -336,7 +338,7 @@ def clock(case: Case) -> None:
             why = f"The clock of its host {reach_host(case, id_)} is {ahead(off)}; Talk takes {CLOCK_SECONDS} s."
             mend = f"On {reach_host(case, id_)}: timedatectl set-ntp true"
             seen = [f"header Date of {case.context.get('url')}"]
-            rows = case.failed(CHECK, instance=id_)
+            rows = case.failed(CHECK, instance=id_) + token_times(case, id_)
             case.found("clock", rows, why, mend, seen, instance=id_, step=CHECK, what="clock")
 
 
@@ -353,6 +355,11 @@ def reach_host(case: Case, id_: str) -> str:
 def turn_refused(case: Case) -> list[Mapping[str, Any]]:
     """Return the calls whose TURN credential was refused."""
     return [row for row in case.failed(*CALLS) if allocation(row) == "401"]
+
+
+def token_times(case: Case, instance: str = "") -> list[Mapping[str, Any]]:
+    """Return the users' tokens that were refused for their time."""
+    return [row for row in case.failed("user-hello-v2", instance=instance) if row["cause"].startswith("The clock of ")]
 
 
 def certificate_words(case: Case, *codes: int) -> list[str]:

@@ -47,6 +47,11 @@ STEP_NAMES = {
     "direct-ipv6": "direct call over IPv6",
     "screen": "screen share",
     "bitrate": "bitrate limit",
+    "user-settings": "what Talk tells a user",
+    "user-hello-v1": "a user's ticket",
+    "user-hello-v2": "a user's token",
+    "user-call": "direct call as a user",
+    "user-turn": "relayed call as a user",
 }
 
 RUN_DEPLOY = "Run the deployment again and look at the log of the container"

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import secrets
+import signal
 import ssl
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
     _isolation,
     _probe,
     _signaling_client,
+    _user,
+    _user_run,
 )
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._probe import ALL, OK, Verdict
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._signaling_client import Lost, Refused, Session
@@ -45,6 +48,8 @@ BITRATE_SECONDS = 3
 LIMITS = ("session_limit", "stream_bitrate")
 # What the child gets for its start and its last words, beside the time for its steps.
 SPARE_SECONDS = 20
+# What it gets when the module is interrupted.
+TIDY_SECONDS = 8
 # The name behind which an IPv6 address of a TURN server is given to aiortc, which takes names only.
 TURN_ALIAS = "turn-server.invalid"
 
@@ -78,6 +83,13 @@ class Probe:
         self.bitrate = spec.get("bitrate", False)
         self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
+        self._server_features: list[str] = []
+        until = time.time() + spec["timeout"] + SPARE_SECONDS
+        self.users = {
+            item["id"]: _user_run.UserSteps(item, self.url, self.context, self.turn, until)
+            for item in self.instances
+            if item.get("user")
+        }
 
     def records(self) -> list[dict[str, Any]]:
         """Return all steps in the order of the plan; one without a verdict was not finished."""
@@ -86,7 +98,10 @@ class Probe:
         )
         plan = [(ALL, step) for step in ("welcome", "closed", "websocket")]
         plan += [(item["id"], step) for item in self.instances for step in self._steps(item)]
-        return [self._verdicts.get(place, late).record(*place) for place in plan]
+        found = dict(self._verdicts)
+        for name, user in self.users.items():
+            found.update({(name, step): verdict for step, verdict in user.verdicts.items()})
+        return [found.get(place, late).record(*place) for place in plan]
 
     @property
     def calls(self) -> list[str]:
@@ -119,7 +134,7 @@ class Probe:
         apart = ["isolation"] if self._before(item) else []
         refused = ["refusal"] if self.negative and item is self.instances[-1] else []
         heavy = ["bitrate"] if self.bitrate else []
-        return [*_probe.instance_steps(item, []), *apart, *refused, *self.calls, *heavy]
+        return [*_probe.instance_steps(item, []), *apart, *refused, *self.calls, *heavy, *_user.steps(item, self.turn)]
 
     def _later(self, item: dict[str, Any]) -> list[str]:
         """Return the steps of an instance that need its signed request and a session."""
@@ -158,13 +173,15 @@ class Probe:
             return
         calls = [(item, step) for item in able for step in self.calls]
         await asyncio.gather(
-            *(self._hello(item) for item in able),
+            *(self._greet(item) for item in able),
             *(self._isolate(item, able) for item in able),
             *(self._call(*call) for call in calls),
         )
         for item, step in calls:
             if _probe.is_doubtful(self._verdicts[item["id"], step]):
                 await self._call(item, step)
+        for item in able:
+            await self._settle_user(item)
         # One after the other: they would take the bandwidth and the time of this process from each other.
         for item in able if self.bitrate else []:
             await self._call(item, "bitrate")
@@ -177,6 +194,7 @@ class Probe:
         features = answer.headers.get(_signaling_client.FEATURES_HEADER.lower())
         verdict = _probe.welcome(self.url, answer.status, answer.body, features)
         if verdict.status == OK:
+            self._server_features = verdict.figures["features"]
             self._features(**verdict.figures)
         return self._note(ALL, "welcome", verdict)
 
@@ -245,6 +263,34 @@ class Probe:
             return self._note(ALL, "websocket", self._explain(error))
         return self._note(ALL, "websocket", _probe.passed("websocket and internal secret are accepted"))
 
+    async def _greet(self, item: dict[str, Any]) -> None:
+        """Take the steps that need the Nextcloud: as nobody, and as a user where there is one."""
+        user = self.users.get(item["id"])
+        if user is None:
+            await self._hello(item)
+            return
+        _nothing, useful = await asyncio.gather(self._hello(item), user.ask())
+        hello = self._verdicts.get((item["id"], "hello"))
+        if useful and hello and hello.status != OK:
+            user.skip("the HPB's way to the Nextcloud failed")
+        elif useful and await user.greet(self._server_features):
+            for step in (_user.CALL, _user.TURN):
+                if step in user.steps:
+                    await self._user_call(item, step)
+
+    async def _user_call(self, item: dict[str, Any], step: str) -> None:
+        async with self.slots:
+            await self.users[item["id"]].call(step, lambda: self._plan(item, self.calls[0])[0], self._relay)
+
+    async def _settle_user(self, item: dict[str, Any]) -> None:
+        """Place calls once more that may have been lost here, and leave a cause to the step that it belongs to."""
+        user = self.users.get(item["id"])
+        for step in (_user.CALL, _user.TURN) if user else ():
+            if step in user.verdicts and _probe.is_doubtful(user.verdicts[step]):
+                await self._user_call(item, step)
+        if user:
+            user.settle({step: verdict for (name, step), verdict in self._verdicts.items() if name == item["id"]})
+
     async def _hello(self, item: dict[str, Any]) -> None:
         hello = _signaling_client.ticket_hello(item["url"], f"probe-{secrets.token_hex(16)}")
         try:
@@ -286,7 +332,7 @@ class Probe:
         """Return what the call of this step is made of, and the seconds of media in it."""
         protocol = _probe.turn_protocol(step)
         if protocol:
-            return _call.Plan(self._relay(item, protocol)), self.seconds
+            return _call.Plan(self._own_relay(item, protocol)), self.seconds
         if step == "screen":
             return _call.Plan(stream="screen", tracks=("video",)), SCREEN_SECONDS
         if step == "bitrate":
@@ -302,10 +348,13 @@ class Probe:
         host, colon, _port = self.turn["server"].rpartition(":")
         return f"{host}{colon}{self.turn['tls_port']}" if protocol == "tls" else self.turn["server"]
 
-    def _relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
-        host, port = split_server(self._turn_address(protocol))
+    def _own_relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
         credentials = _signaling_client.turn_credentials(item["turn_secret"], "probe", int(time.time()) + 3600)
-        return _call.Relay(TURN_ALIAS if ":" in host else host, port, protocol, *credentials)
+        return self._relay(protocol, *credentials)
+
+    def _relay(self, protocol: str, username: str, password: str) -> _call.Relay:
+        host, port = split_server(self._turn_address(protocol))
+        return _call.Relay(TURN_ALIAS if ":" in host else host, port, protocol, username, password)
 
     async def _internal_session(self, item: dict[str, Any]) -> Session:
         hello = _signaling_client.internal_hello(self.secret, item["url"])
@@ -345,8 +394,12 @@ def split_server(server: str) -> tuple[str, int]:
 async def limited(spec: dict[str, Any]) -> dict[str, Any]:
     """Run the probe within its time and return its report."""
     probe = Probe(spec)
+    task = asyncio.ensure_future(probe.run())
+    # Who is told to end tidies up first: the peers' sessions, and what was made in a Nextcloud.
+    with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(probe.run(), spec["timeout"])
+        await asyncio.wait_for(task, spec["timeout"])
     return {**_probe.report(probe.records(), spec.get("place") or ""), "limits": probe.limits()}
 
 
@@ -377,6 +430,22 @@ def child(spec: dict[str, Any]) -> None:
     os._exit(0)
 
 
+def followed(process: subprocess.Popen[str], data: str, limit: float) -> tuple[str, str]:
+    """Give a process its input and return its output and errors; one that is left early may tidy up before its end.
+
+    Raises subprocess.TimeoutExpired after `limit` seconds, when the process is gone.
+    """
+    with process:
+        try:
+            return process.communicate(data, timeout=limit)
+        except BaseException:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(TIDY_SECONDS)
+            process.kill()
+            raise
+
+
 def in_child(spec: dict[str, Any]) -> dict[str, Any]:
     """Run the probe in a process of its own and return its report. Raises ProbeError."""
     data = json.dumps({**spec, "sys_path": sys.path})
@@ -386,24 +455,24 @@ def in_child(spec: dict[str, Any]) -> dict[str, Any]:
             # TURN over TLS knows authorities only from the environment of its process.
             bundle.write(authorities(spec))
             bundle.flush()
-            process = subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, "-c", START],
-                input=data,
-                capture_output=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
-                timeout=limit,
-                check=False,
                 env={**os.environ, "SSL_CERT_FILE": bundle.name},
             )
+            output, errors = followed(process, data, limit)
     except subprocess.TimeoutExpired as error:
         raise ProbeError(
             f"The probe was still busy after {limit} seconds and was ended: look at the load of the controller, "
             f"or raise the timeout."
         ) from error
     try:
-        return json.loads(process.stdout)
+        return json.loads(output)
     except ValueError as error:
-        lines = process.stderr.strip().splitlines() or ["without a word"]
+        lines = errors.strip().splitlines() or ["without a word"]
         raise ProbeError(
             f"The probe ended with code {process.returncode}: {lines[-1]}. "
             f"Check that aiortc and websockets of {sys.executable} are complete."

@@ -35,6 +35,8 @@ CALLS = {
     "turn-tcp": "Through TURN, TCP",
     "turn-tls": "Through TURN, TLS",
     "screen": "Screen share",
+    "user-call": "As a user",
+    "user-turn": "As a user, TURN",
 }
 KINDS = {"audio": "sound", "video": "picture"}
 

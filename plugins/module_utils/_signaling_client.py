@@ -102,10 +102,15 @@ def internal_hello(secret: str, backend: str) -> dict[str, Any]:
     return {"version": "1.0", "auth": {"type": "internal", "params": params}}
 
 
-def ticket_hello(backend: str, ticket: str) -> dict[str, Any]:
-    """Return the hello of an ordinary client, whose ticket the server lets the Nextcloud check."""
-    params = {"userid": "", "ticket": ticket}
+def ticket_hello(backend: str, ticket: str, user: str = "") -> dict[str, Any]:
+    """Return the hello of an ordinary client, whose ticket the server lets the Nextcloud check; "" is a guest."""
+    params = {"userid": user, "ticket": ticket}
     return {"version": "1.0", "auth": {"url": backend.rstrip("/") + BACKEND_PATH, "params": params}}
+
+
+def token_hello(backend: str, token: str) -> dict[str, Any]:
+    """Return the hello of an ordinary client, whose token the server checks with the key that the Nextcloud shows."""
+    return {"version": "2.0", "auth": {"url": backend.rstrip("/") + BACKEND_PATH, "params": {"token": token}}}
 
 
 def tls_context(ca_files: Sequence[str], ca_pem: Sequence[str]) -> ssl.SSLContext:
@@ -184,14 +189,23 @@ def fetch(
         connection.close()
 
 
+def is_in_call(flags: Any) -> bool:
+    """Whether the flags of a participant, a number or a truth value, say that it is in the call."""
+    return bool(flags & 1) if isinstance(flags, int) else False
+
+
 class Session:
     """One websocket to the server: requests with their replies, and the messages that come by themselves."""
 
     def __init__(self, websocket: Any, timeout: float) -> None:
         self.features: list[str] = []
         self.session_id = ""
+        # As whom the server knows us, "" for a guest or an internal client.
+        self.user_id = ""
         # Sessions that the server named as being in the room; our own is among them.
         self.others: set[str] = set()
+        # Whether the server knows that we are in the call, which a Nextcloud tells it.
+        self._called = asyncio.Event()
         self._websocket = websocket
         self._timeout = timeout
         self._ids = itertools.count(1)
@@ -215,6 +229,7 @@ class Session:
         try:
             reply = await session.request("hello", hello)
             session.session_id = reply["sessionid"]
+            session.user_id = str(reply.get("userid") or "")
         except BaseException:
             await session.close()
             raise
@@ -257,6 +272,12 @@ class Session:
         sender = item.get("sender") or {}
         return str(sender.get("sessionid", "")), item["data"]
 
+    async def called(self) -> None:
+        """Wait until the server says that we are in the call; waits without a limit. Raises `Lost`."""
+        await self._called.wait()
+        if self._end is not None:
+            raise self._end
+
     async def close(self) -> None:
         """Leave without a trace on the server; never raises for a connection that is gone."""
         if self._end is None and self.session_id:
@@ -295,6 +316,7 @@ class Session:
             if not future.done():
                 future.set_exception(end)
         self._inbox.put_nowait(end)
+        self._called.set()
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         """Sort one message in: a reply to a request, data for us, or something that we do not need."""
@@ -321,5 +343,7 @@ class Session:
         elif kind == "event":
             event = message.get("event") or {}
             joined = [item.get("sessionid") for item in event.get("join") or []]
-            present = [item.get("sessionId") for item in (event.get("update") or {}).get("users") or []]
-            self.others.update(str(item) for item in [*joined, *present] if item)
+            users = (event.get("update") or {}).get("users") or []
+            self.others.update(str(item) for item in [*joined, *(item.get("sessionId") for item in users)] if item)
+            if any(item.get("sessionId") == self.session_id and is_in_call(item.get("inCall")) for item in users):
+                self._called.set()

@@ -17,6 +17,12 @@ description:
     direct calls a text goes through a data channel too, and each instance gets a screen share.
   - Peers of each instance and of the one before it in the list join rooms of one name, and must not see or hear each
     other.
+  - With O(instances[].user) it also does as that user's browser. It asks the Nextcloud what Talk tells the user, says
+    hello by the ticket and by the token that Talk gives, and places calls in a conversation of the user's own, whose
+    both ends are the user, directly and with the TURN credentials that Talk hands out. The conversation is removed
+    again, also when the call fails or the module is told to end. One that was left all the same bears a name that
+    begins with C(Test call of nextcloud_talk.hpb), and the next run removes it.
+  - A wrong password is tried once. Nextcloud makes an address wait that has tried some.
   - It never causes a failed authentication while everything is right and O(negative) is not set, and tries nothing
     again that was refused, since the signaling server locks an address out after ten refusals.
   - Names of the proxy environment (C(https_proxy) and the like) are not used, as media does not pass such proxies.
@@ -96,6 +102,15 @@ options:
       session_limit:
         description: How many sessions it may have at the same time, 0 for no limit. It is only returned.
         type: int
+      user:
+        description:
+          - A user of this Nextcloud as whom to place calls, who owns nothing else and needs no rights. The machine on
+            which this runs must reach the Nextcloud.
+          - The calls as a user are placed one after the other, two sessions at a time.
+        type: str
+      password:
+        description: An app password of O(instances[].user).
+        type: str
       stream_bitrate:
         description:
           - The highest bitrate of one camera in bit/s, as configured in the signaling server, for O(bitrate). Without
@@ -179,6 +194,8 @@ EXAMPLES = r"""
         secret: "{{ hpb_secrets.instances.nc.backend }}"
         turn_secret: "{{ hpb_secrets.instances.nc.turn }}"
         talk_version: 22.0.4
+        user: call-test
+        password: "{{ vault_call_test_app_password }}"
       - id: client
         url: https://cloud.client.example
         secret: "{{ hpb_secrets.instances.client.backend }}"
@@ -249,6 +266,8 @@ results:
           direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, screen, bitrate. There is no features step without
           O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last one
           with O(negative). For direct-ipv6 see O(families), for bitrate O(bitrate).
+        - With O(instances[].user) also user-settings, user-hello-v1, user-hello-v2, user-call and, with O(turn),
+          user-turn.
       type: str
     name:
       description: The step's name for people.
@@ -276,7 +295,8 @@ results:
         - For a call that failed, how far ICE came. For the welcome, C(version) and C(features). For the features,
           C(talk_version), C(missing_required) and C(missing_optional). For isolation C(other) (the instance before),
           C(control) (whether the instance's own peers saw and heard each other) and C(learnt) (what one learnt of the
-          other, expected empty). For refusal C(status).
+          other, expected empty). For refusal C(status). For user-settings C(others) (STUN and TURN servers beside ours)
+          and C(removed) (conversations of interrupted runs).
       type: dict
   sample:
     - instance: nc
@@ -337,6 +357,8 @@ INSTANCE = {
     "optional": {"type": "bool", "default": False},
     "talk_version": {"type": "str"},
     "session_limit": {"type": "int"},
+    "user": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
     "stream_bitrate": {"type": "int"},
 }
 TURN = {
@@ -363,6 +385,13 @@ def problem(params: dict[str, Any]) -> str:
         _signaling_client.tls_context([], params["ca_pem"])
     except OSError as error:
         return f"A text of ca_pem is no certificate in PEM format ({error.strerror or error}): correct it."
+    for item in params["instances"]:
+        if bool(item["user"]) != bool(item["password"]):
+            there, missing = ("user", "password") if item["user"] else ("password", "user")
+            return (
+                f"The instance {item['id']} has a {there} and no {missing}, expected both or none: set {missing}, or "
+                f"remove {there}."
+            )
     if params["turn"]:
         try:
             host, _port = _probe_run.split_server(params["turn"]["server"])

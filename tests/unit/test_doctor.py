@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.nextcloud_talk.hpb.plugins.filter import diagnose as diagnose_filter
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _doctor, _probe
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _doctor, _probe, _user
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._talk_client import Unwanted
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "doctor.json").read_text(encoding="utf-8"))
 HOST = "talk.example.org"
@@ -500,6 +501,43 @@ def test_a_difference_of_clocks_that_talk_takes_is_none():
     scene.inspection["time"] += 40
     scene.reach("nc")["seconds_off"] = -44.0
     assert scene.findings() == []
+
+
+def as_user(scene, step, verdict):
+    """Let one instance be verified as a user, too, and a step of that fail."""
+    scene.report["results"].append(verdict.record("nc", step))
+
+
+USER = {"id": "nc", "url": URLS["nc"], "user": "alice"}
+
+
+@pytest.mark.parametrize("off", [-61.0, 61.0])
+def test_a_token_that_is_refused_for_its_time_is_explained_by_the_clock(off):
+    scene = Scene()
+    scene.reach("nc")["seconds_off"] = off
+    code = "token_expired" if off < 0 else "token_not_valid_yet"
+    as_user(scene, "user-hello-v2", _user.hello(USER, code, ""))
+    assert [(item.cause, item.instance) for item in scene.findings()] == [("clock", "nc")]
+
+
+@pytest.mark.parametrize(
+    ("step", "verdict", "mend"),
+    [
+        ("user-settings", _user.unwanted(USER, Unwanted("settings", 401)), "talk_verify_password"),
+        ("user-hello-v2", _user.hello(USER, "invalid_token", ""), "occ talk:signaling:verify-keys --update"),
+        (
+            "user-turn",
+            _user.call_failed(USER, "udp", ("turn", "url"), "publisher", {"turn": {"allocate": "401"}}),
+            "playbook register",
+        ),
+    ],
+)
+def test_what_only_a_user_meets_keeps_its_own_cause(step, verdict, mend):
+    scene = Scene()
+    as_user(scene, step, verdict)
+    (finding,) = scene.findings()
+    assert (finding.cause, finding.step, finding.why) == ("as-seen", step, verdict.cause)
+    assert mend in finding.mend
 
 
 def test_the_log_of_what_is_down_is_evidence():

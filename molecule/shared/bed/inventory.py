@@ -46,8 +46,10 @@ def demo(facts: dict[str, Any]) -> dict[str, Any]:
     small = {"talk_session_limit": 5, "talk_stream_bitrate": 1048576, "talk_screen_bitrate": 2097152}
     large = {"talk_session_limit": 15, "talk_stream_bitrate": 2097152, "talk_screen_bitrate": 4194304}
     podman = {"talk_container": "test-app-1", "talk_container_engine": "podman"}
+    # The stand-in's user, so that a call is placed as a user, too.
+    user = {"talk_verify_user": "alice", "talk_verify_password": "TestB-edUse-rAppP-asswo-rd4Al"}
     instances = {
-        "nc": ("nc.example.org", "web", {"talk_occ": "/var/www/nc/occ", **large}),
+        "nc": ("nc.example.org", "web", {"talk_occ": "/var/www/nc/occ", **large, **user}),
         "dev_nc": ("dev.example.org", "web", {"talk_container": "dev-app-1", **small}),
         "test_nc": ("test.example.org", "test", {**podman, **small}),
     }

@@ -78,12 +78,35 @@ def _auth(instance: Instance, auth: dict[str, Any]) -> dict[str, Any]:
     return {"type": "auth", "auth": {"version": "1.0", "userid": user, "user": display}}
 
 
+def _permissions(bits: int) -> list[str]:
+    """Return what the bits of a participant allow, in the words of the protocol; every owner has control."""
+    return [word for bit, word in ((16, "publish-audio"), (32, "publish-video"), (64, "publish-screen")) if bits & bit]
+
+
+def _conversation(instance: Instance, room: dict[str, Any]) -> list[str] | None:
+    """Return what a session may do in a conversation that a user has made, None where it is not in it."""
+    from .conversations import Conversations
+
+    token, session = str(room.get("roomid") or ""), str(room.get("sessionid") or "")
+    with Conversations(instance) as rooms:
+        found = rooms.get(token, {}).get("sessions", {}).get(session)
+        if not found or found["user"] != room.get("userid"):
+            return None
+        if room.get("action") == "leave":
+            del rooms[token]["sessions"][session]
+        return [*_permissions(rooms[token]["permissions"]), "control"]
+
+
 def _room(instance: Instance, room: dict[str, Any]) -> dict[str, Any]:
     token = str(room.get("roomid") or "")
-    if str(room.get("userid") or "") not in instance.settings["rooms"].get(token, []):
+    if str(room.get("userid") or "") in instance.settings["rooms"].get(token, []):
+        permissions: list[str] | None = PERMISSIONS
+    else:
+        permissions = _conversation(instance, room)
+    if permissions is None:
         return error("no_such_room", "The user is not invited to this room.")
     properties = {"name": token, "type": 2, "lobby-state": 0, "read-only": 0, "listable": 0, "active-since": None}
-    answer = {"version": "1.0", "roomid": token, "properties": properties, "permissions": PERMISSIONS}
+    answer = {"version": "1.0", "roomid": token, "properties": properties, "permissions": permissions}
     return {"type": "room", "room": answer}
 
 
@@ -144,7 +167,7 @@ def hello_v2_token(instance: Instance, user: str, lifetime: int = 60) -> str:
     """Return the JWT of a v2 hello for a user of this instance; `lifetime` in seconds."""
     from . import keys
 
-    claims = {"sub": user, "userdata": {"displayname": instance.settings["users"].get(user, user)}}
+    claims = {"sub": user, "userdata": {"displayname": instance.settings["users"].get(user, user)}} if user else {}
     return keys.token(instance, claims, lifetime)
 
 

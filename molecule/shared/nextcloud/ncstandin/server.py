@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
-from . import backend
+from . import backend, web
 from .core_commands import status_of
 from .occ import become_owner
 from .state import Instance
@@ -45,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "nextcloud-standin"
     root = Path()
     webroot = ""
+    sessions = web.Sessions()
 
     def do_GET(self) -> None:
         """Answer GET."""
@@ -54,11 +55,16 @@ class Handler(BaseHTTPRequestHandler):
         """Answer POST."""
         self._handle(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
 
+    def do_DELETE(self) -> None:
+        """Answer DELETE."""
+        self._handle(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
     def log_message(self, *_arguments: Any) -> None:
         """Keep stderr silent: requests are in data/requests.jsonl."""
 
     def _handle(self, body: bytes) -> None:
         instance = Instance(self.root)
+        self._cookies: list[str] = []
         address = urlsplit(self.path)
         path = address.path
         if self.webroot and path.startswith(self.webroot + "/"):
@@ -78,19 +84,21 @@ class Handler(BaseHTTPRequestHandler):
             self._log(instance, path, 404, {"verdict": "not_found"})
             self._send(404, "text/html; charset=UTF-8", "<!DOCTYPE html><title>Not found</title>\n")
         else:
-            code, data, seen = self._ocs(instance, path, body)
+            code, data, seen = self._ocs(instance, path, address.query, body)
             self._log(instance, path, code, seen)
             self._send_ocs(code, data, parse_qs(address.query), seen)
 
-    def _ocs(self, instance: Instance, path: str, body: bytes) -> tuple[int, Any, dict[str, Any]]:
+    def _ocs(self, instance: Instance, path: str, query: str, body: bytes) -> tuple[int, Any, dict[str, Any]]:
         """Return the HTTP status, the OCS data and what is logged."""
         state = status_of(instance)
         if not state["installed"] or state["maintenance"] or state["needsDbUpgrade"]:
             return 503, [], {"verdict": "maintenance"}
         if self.command == "GET" and _CAPABILITIES.fullmatch(path):
             return 200, backend.capabilities(instance), {"type": "capabilities", "verdict": "ok"}
-        if not _BACKEND.fullmatch(path) or not instance.talk_enabled:
+        if not instance.talk_enabled:
             return 404, [], {"verdict": "not_found"}
+        if not _BACKEND.fullmatch(path):
+            return self._browser(instance, path, query, body)
         if self.command != "POST":
             return 405, [], {"verdict": "method_not_allowed"}
         if self.headers.get("OCS-APIRequest") != "true":
@@ -100,11 +108,30 @@ class Handler(BaseHTTPRequestHandler):
         data, seen = backend.answer(instance, random, claimed, body)
         return 200, data, seen
 
+    def _browser(self, instance: Instance, path: str, query: str, body: bytes) -> tuple[int, Any, dict[str, Any]]:
+        """Answer what a user's browser asks for; what is returned is that of `_ocs`."""
+        if not web.is_known(path):
+            return 404, [], {"verdict": "not_found"}
+        try:
+            if self.headers.get("OCS-APIRequest") != "true":
+                raise web.Refused(412, "no_ocs_header")
+            base_url = f"https://{self.headers.get('Host')}{self.webroot}"
+            request = web.Request(instance, self.sessions, self.headers, base_url)
+            self._cookies = request.cookies
+            return (200, *web.answer(request, self.command, path, query, body))
+        except web.Refused as error:
+            return error.status, error.data, {"verdict": error.verdict}
+
     def _send_ocs(self, code: int, data: Any, query: dict[str, list[str]], seen: dict[str, Any]) -> None:
-        messages = {200: "OK", 404: "Invalid query, please check the syntax.", 412: "CSRF check failed"}
+        messages = {
+            200: "OK",
+            401: "Current user is not logged in",
+            404: "Invalid query, please check the syntax.",
+            412: "CSRF check failed",
+        }
         meta = {
             "status": "ok" if code == 200 else "failure",
-            "statuscode": code,
+            "statuscode": 997 if code == 401 else code,
             "message": messages.get(code, seen["verdict"]),
         }
         ocs = {"meta": meta, "data": data}
@@ -120,6 +147,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Cache-Control", "no-cache, no-store, must-revalidate")
+        for cookie in self._cookies:
+            self.send_header("Set-Cookie", cookie)
         self.end_headers()
         self.wfile.write(data)
 
@@ -140,7 +169,9 @@ class Handler(BaseHTTPRequestHandler):
 
 def serve(root: Path, bind: str, port: int, webroot: str = "") -> ThreadingHTTPServer:
     """Return a server that is bound and not yet running; port 0 takes a free one (`server_address`)."""
-    handler = type("InstanceHandler", (Handler,), {"root": root, "webroot": webroot.rstrip("/")})
+    handler = type(
+        "InstanceHandler", (Handler,), {"root": root, "webroot": webroot.rstrip("/"), "sessions": web.Sessions()}
+    )
     server = ThreadingHTTPServer((bind, port), handler)
     server.daemon_threads = True
     return server

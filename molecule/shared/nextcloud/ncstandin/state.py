@@ -29,6 +29,16 @@ SETTINGS: dict[str, Any] = {
     "ca_file": None,  # PEM file that is trusted in addition to the system's store
     "users": {"alice": "Alice", "bob": "Bob"},
     "rooms": {"testroom": ["alice", "bob"]},
+    # What users log in with; who needs a second factor logs in with an app password only.
+    "app_passwords": {"alice": "TestB-edUse-rAppP-asswo-rd4Al"},
+    "passwords": {"alice": "the-password-of-alice-in-the-test-bed", "bob": "the-password-of-bob-in-the-test-bed"},
+    "second_factor": ["alice"],
+    "logins_throttled": False,  # logins are answered 429
+    "no_talk": [],  # users in none of the groups that may use Talk
+    "no_new_rooms": [],  # users who may make no conversation
+    "permissions": {},  # user -> the bits of what the user may do in a conversation
+    "calls_closed": False,  # nobody may start a call
+    "rooms_stay": False,  # deleting a conversation fails
 }
 
 

@@ -7,42 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
 
-from . import backend, setupcheck
+from . import backend, web
+from .conversations import post
 from .occ import become_owner
 from .state import SETTINGS, Instance
-from .talk_commands import read_list
-
-BACKEND_PATH = "/ocs/v2.php/apps/spreed/api/v3/signaling/backend"
-
-
-def _post(instance: Instance, server: dict[str, Any], room: str, message: dict[str, Any], base_url: str) -> str:
-    """Send one signed message about a room; return the HTTP status, or why there is none."""
-    body = json.dumps(message).encode()
-    random = secrets.token_hex(32)
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "nextcloud-standin",
-        "Spreed-Signaling-Random": random,
-        "Spreed-Signaling-Checksum": backend.checksum(instance.signaling()["secret"], random, body),
-        "Spreed-Signaling-Backend": base_url,
-    }
-    url = f"{setupcheck.http_url(server['server'])}/api/v1/room/{room}"
-    context = setupcheck.tls_context(instance, server["verify"])
-    try:
-        request = urllib.request.Request(url, data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=10, context=context) as response:
-            return str(response.status)
-    except urllib.error.HTTPError as error:
-        return f"{error.code} {error.read().decode(errors='replace').strip()}"
-    except (OSError, ValueError) as error:
-        return f"failed: {getattr(error, 'reason', error)}"
 
 
 def talk_post(instance: Instance, options: argparse.Namespace) -> int:
@@ -59,28 +30,10 @@ def talk_post(instance: Instance, options: argparse.Namespace) -> int:
         message = {"type": "invite", "invite": invite}
     good = True
     for server in servers:
-        answer = _post(instance, server, options.room, message, (options.url or instance.base_url).rstrip("/"))
+        answer = post(instance, server, options.room, message, (options.url or instance.base_url).rstrip("/"))
         print(f"{server['server']} {answer}")
         good = good and answer == "200"
     return 0 if good else 1
-
-
-def signaling_settings(instance: Instance, user: str) -> dict[str, Any]:
-    """Return what Talk gives to a user's client before it connects."""
-    servers = instance.signaling()["servers"]
-    return {
-        "signalingMode": "external" if servers else "internal",
-        "userId": user,
-        "server": servers[0]["server"] if servers else "",
-        "ticket": backend.ticket(instance, user),
-        "helloAuthUrl": instance.base_url + BACKEND_PATH,
-        "helloAuthParams": {
-            "1.0": {"userid": user, "ticket": backend.ticket(instance, user)},
-            "2.0": {"token": backend.hello_v2_token(instance, user)},
-        },
-        "stunservers": [{"urls": [f"stun:{server}"]} for server in read_list(instance, "stun_servers")],
-        "turnservers": backend.turn_servers(instance),
-    }
 
 
 def _set(instance: Instance, options: argparse.Namespace) -> int:
@@ -140,7 +93,7 @@ def _run(instance: Instance, options: argparse.Namespace) -> int:
     elif options.command == "hello-v2-token":
         print(backend.hello_v2_token(instance, options.user, options.lifetime))
     elif options.command == "settings":
-        print(json.dumps(signaling_settings(instance, options.user), indent=2))
+        print(json.dumps(web.settings_of(instance, options.user), indent=2))
     elif options.command == "user":
         instance.settings["users"][options.user] = options.name
         instance.save_settings()
