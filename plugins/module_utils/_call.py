@@ -68,9 +68,10 @@ class Relay:
     @property
     def uri(self) -> str:
         """The server as ICE knows it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
         if self.transport == "tls":
-            return f"turns:{self.host}:{self.port}?transport=tcp"
-        return f"turn:{self.host}:{self.port}?transport={self.transport}"
+            return f"turns:{host}:{self.port}?transport=tcp"
+        return f"turn:{host}:{self.port}?transport={self.transport}"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe
 ALL = _probe.ALL
 CHECK = "check"
 CHECK_NAME = "Talk's own check"
+BROWSER = "chromium"
 SERVER = "server"
 # Steps whose media come from Janus itself, those whose media go through coturn, and all that need the programs.
 DIRECT = ("direct", "direct-ipv6", "screen", "bitrate")
@@ -99,11 +100,14 @@ class Case:
         return bool(check.get("available")) and bool(check.get("ok"))
 
     def failed(self, *steps: str, instance: str = "") -> list[Mapping[str, Any]]:
-        """Return the failures that are not explained yet, of these steps and of one instance."""
+        """Return the failures that are not explained yet, of these steps and of one instance.
+
+        A call fails in Chromium for the reasons for which the probe's own fails on the same way.
+        """
         return [
             row
             for row in self.open
-            if (not steps or row["step"] in steps) and (not instance or row["instance"] == instance)
+            if (not steps or _probe.way(row["step"]) in steps) and (not instance or row["instance"] == instance)
         ]
 
     def caused(self, causes: Iterable[str], *steps: str) -> list[Mapping[str, Any]]:
@@ -775,7 +779,7 @@ def ports(case: Case) -> None:
     if coturn.get("stun") or not coturn and any(allocation(row) == "refused" for row in rows):
         rows = []
     direct = [row for row in case.failed(*DIRECT) if "ice" in row["figures"]]
-    udp, tcp = ([row for row in rows if row["step"] == step] for step in ("turn-udp", "turn-tcp"))
+    udp, tcp = ([row for row in rows if _probe.way(row["step"]) == step] for step in ("turn-udp", "turn-tcp"))
     port = coturn.get("port") or str(case.context.get("turn_server") or ":3478").rpartition(":")[2]
     janus, relay = case.part("janus").get("ports") or "20000-29999", coturn.get("ports") or "61000-65535"
     rules = case.part("firewall").get("rules") or []
@@ -851,8 +855,10 @@ def rest(case: Case) -> None:
         groups.setdefault((row["instance"], row["cause"], row["remedy"]), []).append(row)
     for (_instance, cause, remedy), rows in groups.items():
         known = bool(remedy) and not remedy.startswith(UNKNOWN) or rows[0]["step"] == CHECK
-        program = "coturn" if rows[0]["step"].startswith("turn-") else PROGRAM_OF.get(rows[0]["step"], "signalling")
-        seen = [case.log(program)] if rows[0]["step"] != CHECK else []
+        way = _probe.way(rows[0]["step"])
+        program = "coturn" if way.startswith("turn-") else PROGRAM_OF.get(way, "signalling")
+        # What no container can know of.
+        seen = [case.log(program)] if way not in (CHECK, BROWSER) else []
         if not case.inspection.get("containers"):
             seen.append(f"{case.host} could not be inspected{said_why(case)}")
         why = cause if known else f"{cause} The cause is not known."

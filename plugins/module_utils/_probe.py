@@ -52,7 +52,10 @@ STEP_NAMES = {
     "user-hello-v2": "a user's token",
     "user-call": "direct call as a user",
     "user-turn": "relayed call as a user",
+    "chromium": "Chromium",
 }
+# The step of a call in Chromium is that of the way it takes, with this in front; the direct one's is this alone.
+BROWSER = "browser"
 
 RUN_DEPLOY = "Run the deployment again and look at the log of the container"
 
@@ -110,9 +113,22 @@ def call_steps(protocols: Sequence[str], families: Sequence[str] = ("ipv4",)) ->
     return [*direct, *(f"turn-{protocol}" for protocol in protocols), "screen"]
 
 
+def browser_steps(protocols: Sequence[str]) -> list[str]:
+    """Return the names of the calls in Chromium that an instance gets, for TURN protocols."""
+    return [BROWSER, *(f"{BROWSER}-turn-{protocol}" for protocol in protocols)]
+
+
+def way(step: str) -> str:
+    """Return which way a call takes, as the name of the step in which the probe's own client takes it."""
+    if step == BROWSER:
+        return "direct"
+    return step[len(BROWSER) + 1 :] if step.startswith(f"{BROWSER}-") else step
+
+
 def step_name(step: str) -> str:
     """Return a step's name for people."""
-    return STEP_NAMES.get(step) or f"call over TURN {turn_protocol(step)}"
+    name = STEP_NAMES.get(way(step)) or f"call over TURN {turn_protocol(step)}"
+    return name if way(step) == step else f"{name} in Chromium"
 
 
 def turn_protocol(step: str) -> str:

@@ -14,18 +14,23 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
+    _browser,
+    _browser_call,
+    _browser_verdict,
     _call,
     _isolation,
     _probe,
@@ -50,6 +55,7 @@ LIMITS = ("session_limit", "stream_bitrate")
 SPARE_SECONDS = 20
 # What it gets when the module is interrupted.
 TIDY_SECONDS = 8
+DISCARD_SECONDS = 5
 # The name behind which an IPv6 address of a TURN server is given to aiortc, which takes names only.
 TURN_ALIAS = "turn-server.invalid"
 
@@ -81,6 +87,8 @@ class Probe:
         self.families = self.wished or ["ipv4"]
         self.there: list[str] = []
         self.bitrate = spec.get("bitrate", False)
+        self.browser = spec.get("browser") or ""
+        self.folder = spec.get("folder") or ""
         self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         self._server_features: list[str] = []
@@ -96,7 +104,7 @@ class Probe:
         late = _probe.failed(
             f"It was not finished within {self.timeout} seconds.", "Raise the timeout, or look for what answers slowly."
         )
-        plan = [(ALL, step) for step in ("welcome", "closed", "websocket")]
+        plan = [(ALL, step) for step in ("welcome", "closed", "websocket", *(["chromium"] if self.browser else []))]
         plan += [(item["id"], step) for item in self.instances for step in self._steps(item)]
         found = dict(self._verdicts)
         for name, user in self.users.items():
@@ -107,6 +115,11 @@ class Probe:
     def calls(self) -> list[str]:
         """The names of the calls that each instance gets."""
         return _probe.call_steps(self.turn.get("protocols") or [], self.families)
+
+    @property
+    def browsing(self) -> list[str]:
+        """The names of the calls in a browser that each instance gets."""
+        return _probe.browser_steps(self.turn.get("protocols") or []) if self.browser else []
 
     def limits(self) -> dict[str, dict[str, Any]]:
         """Return what the options say of each instance's limits, which no call can show."""
@@ -134,7 +147,8 @@ class Probe:
         apart = ["isolation"] if self._before(item) else []
         refused = ["refusal"] if self.negative and item is self.instances[-1] else []
         heavy = ["bitrate"] if self.bitrate else []
-        return [*_probe.instance_steps(item, []), *apart, *refused, *self.calls, *heavy, *_user.steps(item, self.turn)]
+        users = _user.steps(item, self.turn)
+        return [*_probe.instance_steps(item, []), *apart, *refused, *self.calls, *heavy, *self.browsing, *users]
 
     def _later(self, item: dict[str, Any]) -> list[str]:
         """Return the steps of an instance that need its signed request and a session."""
@@ -153,7 +167,7 @@ class Probe:
         """Take all steps. What cannot succeed after a failure is not tried, so one cause is reported once."""
         await self._find_families()
         if not await self._welcome():
-            self._skip("the signaling server is not ready", ALL, "closed", "websocket")
+            self._skip("the signaling server is not ready", ALL, "closed", "websocket", "chromium")
             for item in self.instances:
                 self._skip("the signaling server is not ready", item["id"], *self._steps(item))
             return
@@ -164,10 +178,11 @@ class Probe:
                 self._skip("the signed request failed", item["id"], *self._later(item))
         await self._refuse(all(accepted))
         if not able:
-            self._skip("no instance's signed request was accepted", ALL, "websocket")
+            self._skip("no instance's signed request was accepted", ALL, "websocket", "chromium")
             return
         # One internal session before all others: a wrong secret is tried once, not once for each call.
         if not await self._websocket(able[0]):
+            self._skip("no session on the signaling server", ALL, "chromium")
             for item in able:
                 self._skip("no session on the signaling server", item["id"], *self._later(item))
             return
@@ -185,6 +200,8 @@ class Probe:
         # One after the other: they would take the bandwidth and the time of this process from each other.
         for item in able if self.bitrate else []:
             await self._call(item, "bitrate")
+        if self.browser:
+            await self._browse(able)
 
     async def _welcome(self) -> bool:
         try:
@@ -328,6 +345,57 @@ class Probe:
                 verdict = self._explain(error)
         self._note(item["id"], step, verdict)
 
+    async def _browse(self, able: list[dict[str, Any]]) -> None:
+        """Place the calls in Chromium, one after the other: one alone takes as much of the machine as it can have."""
+        try:
+            async with _browser.Browser(await self._browser_command(), self.folder) as browser:
+                self._note(ALL, "chromium", _browser_verdict.started(browser.version))
+                for item, step in [(item, step) for item in able for step in self.browsing]:
+                    await self._call_in(browser, item, step)
+                    if _probe.is_doubtful(self._verdicts[item["id"], step]):
+                        await self._call_in(browser, item, step)
+        except _browser.BrowserError as error:
+            self._note(ALL, "chromium", _browser_verdict.not_started(self.browser, str(error)))
+            for item in able:
+                self._skip("the browser did not start", item["id"], *self.browsing)
+
+    async def _browser_command(self) -> list[str]:
+        """Return the command that starts the browser, which finds the TURN server and nothing else."""
+        name, address, key = "", "", ""
+        if self.turn:
+            name, port = split_server(self._turn_address("tls"))
+            address = await asyncio.to_thread(_browser.address_of, name, port)
+            if "tls" in self.turn["protocols"]:
+                key = await asyncio.to_thread(_browser.checked_key, name, port, self.context)
+        return _browser.arguments(self.browser, self.folder, _browser.rules(name, address), key, os.geteuid() == 0)
+
+    def _browser_relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
+        """Return the TURN server as the browser gets it, by its address where no certificate wants its name."""
+        relay = self._relay(item, protocol)
+        host, port = split_server(self._turn_address(protocol))
+        address = host if protocol == "tls" else _browser.address_of(host, port) or host
+        return replace(relay, host=address)
+
+    async def _call_in(self, browser: _browser.Browser, item: dict[str, Any], step: str) -> None:
+        protocol = _probe.turn_protocol(step)
+        if protocol and not item.get("turn_secret"):
+            self._skip("the instance has no TURN secret", item["id"], step)
+            return
+        relay = await asyncio.to_thread(self._browser_relay, item, protocol) if protocol else None
+        server = self._turn_address(protocol) if protocol else ""
+        try:
+            figures = await _browser_call.place(
+                browser, lambda: self._internal_session(item), room_name(), relay, self.seconds
+            )
+            verdict = _browser_verdict.call(step, item.get("stream_bitrate"), figures)
+        except _call.CallFailed as error:
+            verdict = _browser_verdict.call_failed(step, server, error.stage, error.evidence)
+        except _browser.BrowserError as error:
+            verdict = _browser_verdict.broke(str(error))
+        except Exception as error:  # noqa: BLE001
+            verdict = self._explain(error)
+        self._note(item["id"], step, verdict)
+
     def _plan(self, item: dict[str, Any], step: str) -> tuple[_call.Plan, float]:
         """Return what the call of this step is made of, and the seconds of media in it."""
         protocol = _probe.turn_protocol(step)
@@ -446,9 +514,20 @@ def followed(process: subprocess.Popen[str], data: str, limit: float) -> tuple[s
             raise
 
 
+def discard(folder: str) -> None:
+    """Remove a folder, "" for none. A browser whose probe was ended writes into it for a second or two yet."""
+    end = time.monotonic() + DISCARD_SECONDS
+    while folder and Path(folder).exists() and time.monotonic() < end:
+        shutil.rmtree(folder, ignore_errors=True)
+        if Path(folder).exists():
+            time.sleep(0.2)
+
+
 def in_child(spec: dict[str, Any]) -> dict[str, Any]:
     """Run the probe in a process of its own and return its report. Raises ProbeError."""
-    data = json.dumps({**spec, "sys_path": sys.path})
+    # The browser's files; here, since a child that is ended cannot remove them.
+    folder = tempfile.mkdtemp(prefix="call-probe-") if spec.get("browser") else ""
+    data = json.dumps({**spec, "folder": folder, "sys_path": sys.path})
     limit = spec["timeout"] + SPARE_SECONDS
     try:
         with tempfile.NamedTemporaryFile("w", suffix=".pem", encoding="utf-8") as bundle:
@@ -469,6 +548,8 @@ def in_child(spec: dict[str, Any]) -> dict[str, Any]:
             f"The probe was still busy after {limit} seconds and was ended: look at the load of the controller, "
             f"or raise the timeout."
         ) from error
+    finally:
+        discard(folder)
     try:
         return json.loads(output)
     except ValueError as error:

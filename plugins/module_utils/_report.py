@@ -130,6 +130,10 @@ FIGURES = {
     "side": text,
     "other": text,
     "learnt": items(text),
+    "browser": text,
+    "codec": text,
+    "held_back": text,
+    "relay_protocol": text,
 }
 
 
@@ -332,7 +336,7 @@ def _without(value: Any, secrets: Sequence[str]) -> Any:
 def is_call(step: Mapping[str, Any]) -> bool:
     """Whether a step is a call: one of the paths, or anything that counted media."""
     name = step["step"]
-    named = name in ("direct", "screen") or name.startswith(("direct-", "turn-"))
+    named = name in ("direct", "screen", "browser") or name.startswith(("direct-", "turn-", "browser-"))
     return named or bool({"audio", "video"} & set(step["figures"]))
 
 

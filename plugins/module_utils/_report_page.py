@@ -37,6 +37,10 @@ CALLS = {
     "screen": "Screen share",
     "user-call": "As a user",
     "user-turn": "As a user, TURN",
+    "browser": "Directly, in Chromium",
+    "browser-turn-udp": "Through TURN, UDP, in Chromium",
+    "browser-turn-tcp": "Through TURN, TCP, in Chromium",
+    "browser-turn-tls": "Through TURN, TLS, in Chromium",
 }
 KINDS = {"audio": "sound", "video": "picture"}
 
@@ -451,9 +455,19 @@ def _numbers(figures: Mapping[str, Any]) -> Html:
         rows.append(("first picture after", seconds(figures["first_frame_seconds"])))
     if figures.get("round_trip_seconds") is not None:
         rows.append(("round trip", seconds(figures["round_trip_seconds"])))
+    if figures.get("layers"):
+        rows.append(("layers", sizes(figures["layers"])))
+    if figures.get("switched"):
+        rows.append(("chosen", sizes(figures["switched"])))
     if figures.get("data"):
         rows.append(("text", "came through" if figures["data"] == "ok" else "did not come through"))
     return el("dl", *(part for name, value in rows for part in (el("dt", name), el("dd", value))), class_="numbers")
+
+
+def sizes(pictures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the sizes of pictures, the smallest first."""
+    found = sorted((picture.get("width", 0), picture.get("height", 0)) for picture in pictures.values())
+    return ", ".join(f"{width}\u00d7{height}" for width, height in found)
 
 
 def _paths(figures: Mapping[str, Any]) -> Html | None:

@@ -25,11 +25,14 @@ description:
   - A wrong password is tried once. Nextcloud makes an address wait that has tried some.
   - It never causes a failed authentication while everything is right and O(negative) is not set, and tries nothing
     again that was refused, since the signaling server locks an address out after ten refusals.
+  - With O(browser), two peers in a headless Chromium exchange sound and picture in the same ways, with the camera in
+    three layers (simulcast) as Talk's web client offers it there; who watches chooses the smallest, then the largest.
   - Names of the proxy environment (C(https_proxy) and the like) are not used, as media does not pass such proxies.
   - Run it on the controller or on any machine from which calls should work, with the Python that has the libraries.
 requirements:
   - aiortc 1.9 or newer
   - websockets 13 or newer
+  - Chromium, where O(browser) is set
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
 attributes:
@@ -167,6 +170,18 @@ options:
         within half an hour. So never set it where the probe runs on a Nextcloud or shares its address.
     type: bool
     default: false
+  browser:
+    description:
+      - Path or name of a Chromium with which calls are placed as well, for instance V(/usr/bin/chromium) of Debian's
+        package. Empty for none.
+      - It runs without a screen, one call after the other, some 10 seconds for each, and as long again on a machine
+        that is too busy for three layers. Raise O(timeout) where there are many instances.
+      - As root it runs without its sandbox. All that it loads is an empty page, and all that it reaches are the backend
+        and the TURN server.
+      - The TURN server's certificate is checked by Chromium itself where the system knows its authority. One that holds
+        by O(ca_files) or O(ca_pem) only is checked by the probe, and Chromium takes this certificate's key alone.
+    type: str
+    default: ""
   duration:
     description: Seconds of media on each path.
     type: int
@@ -218,6 +233,19 @@ EXAMPLES = r"""
         secret: "{{ hpb_secrets.instances.nc.backend }}"
         stream_bitrate: 1048576
   delegate_to: office.example.org
+
+- name: Place them with a browser, too
+  nextcloud_talk.hpb.call_probe:
+    url: https://talk.example.org
+    internal_secret: "{{ hpb_secrets.internal }}"
+    browser: /usr/bin/chromium
+    instances:
+      - id: nc
+        url: https://nc.example.org
+        secret: "{{ hpb_secrets.instances.nc.backend }}"
+  delegate_to: localhost
+  vars:
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
 """
 
 RETURN = r"""
@@ -262,10 +290,11 @@ results:
       type: str
     step:
       description:
-        - One of welcome, closed, websocket for the server, else one of request, hello, features, isolation, refusal,
-          direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, screen, bitrate. There is no features step without
-          O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last one
-          with O(negative). For direct-ipv6 see O(families), for bitrate O(bitrate).
+        - One of welcome, closed, websocket, chromium for the server, else one of request, hello, features, isolation,
+          refusal, direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, screen, bitrate, browser, browser-turn-udp,
+          browser-turn-tcp, browser-turn-tls. There is no features step without O(instances[].talk_version), no
+          isolation step for the first instance, and refusal only for the last one with O(negative). For direct-ipv6 see
+          O(families), for bitrate O(bitrate), for chromium and those in it O(browser).
         - With O(instances[].user) also user-settings, user-hello-v1, user-hello-v2, user-call and, with O(turn),
           user-turn.
       type: str
@@ -292,6 +321,11 @@ results:
           and for a direct call C(data) (V(ok) when a text came through a data channel). For bitrate also
           C(told_kbit_per_second) (the limit that Janus told the publisher, 0 for none) and C(limit_kbit_per_second)
           (the expected one).
+        - For a call in Chromium also C(layers) and C(switched), each by the layers' names (C(low), C(medium), C(high)).
+          The former is what is sent, with C(width), C(height), C(packets) and C(bytes). The latter is what who chose
+          this layer saw, with C(width), C(height), C(seconds) until it came, and C(stopped) when it could not come, as
+          it was not sent any more. Further C(held_back) (C(cpu) or C(bandwidth), when that keeps it from sending more),
+          C(load_per_processor), C(codec), C(relay_protocol), C(round_trip_seconds) and C(browser) (its version).
         - For a call that failed, how far ICE came. For the welcome, C(version) and C(features). For the features,
           C(talk_version), C(missing_required) and C(missing_optional). For isolation C(other) (the instance before),
           C(control) (whether the instance's own peers saw and heard each other) and C(learnt) (what one learnt of the
@@ -337,6 +371,7 @@ seconds:
 """
 
 import importlib.util  # noqa: E402
+import shutil  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from typing import Any  # noqa: E402
@@ -375,6 +410,11 @@ def problem(params: dict[str, Any]) -> str:
         return (
             f"The Python {sys.executable} has no {' and no '.join(missing)}, expected both for placing calls: "
             f"run '{sys.executable} -m pip install aiortc websockets'."
+        )
+    if params["browser"] and shutil.which(params["browser"]) is None:
+        return (
+            f"There is no program {params['browser']} on {params['place'] or 'the controller'}, expected the Chromium "
+            "that browser names: install it (Debian's package chromium), correct the path, or leave browser empty."
         )
     for path in params["ca_files"]:
         try:
@@ -420,6 +460,7 @@ def main() -> None:
             "place": {"type": "str", "default": ""},
             "bitrate": {"type": "bool", "default": False},
             "negative": {"type": "bool", "default": False},
+            "browser": {"type": "str", "default": ""},
             "duration": {"type": "int", "default": 3},
             "timeout": {"type": "int", "default": 180},
             "fail_on_error": {"type": "bool", "default": True},

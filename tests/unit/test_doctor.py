@@ -552,3 +552,13 @@ def test_the_filter_returns_plain_data_and_refuses_what_is_none():
     json.dumps(plain)
     with pytest.raises(AnsibleFilterError, match="given list for inspection, expected a dictionary"):
         diagnose_filter.diagnose({}, [], [], {})
+
+
+def test_a_call_in_chromium_fails_for_the_reasons_of_the_probes_own():
+    rows = [
+        {"instance": "nc", "step": step, "name": step, "status": "failed", "seen": "", "cause": "", "remedy": ""}
+        for step in ("direct", "browser", "turn-udp", "browser-turn-udp", "chromium")
+    ]
+    case = _doctor.Case({"results": rows}, {}, [], {})
+    assert [row["step"] for row in case.failed("direct")] == ["direct", "browser"]
+    assert [row["step"] for row in case.failed(*_doctor.CALLS)] == [row["step"] for row in rows[:-1]]

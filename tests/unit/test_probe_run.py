@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe_run, _signaling_client
@@ -385,6 +386,159 @@ def test_bitrates_are_measured_on_request_and_alone(monkeypatch):
     assert report["limits"]["dev"] == {"session_limit": 5, "stream_bitrate": 500000}
 
 
+class Browser:
+    """A browser that starts, or does not."""
+
+    version = "156.0"
+    wrong = ""
+    running = 0
+
+    def __init__(self, command, folder):
+        self.command, self.folder = command, folder
+
+    async def __aenter__(self):
+        if self.wrong:
+            raise _probe_run._browser.BrowserError(self.wrong)
+        return self
+
+    async def __aexit__(self, *_unused):
+        pass
+
+
+def browse(monkeypatch, results, wrong="", **given):
+    """Run the probe with a browser and without a server; returns the relays of its calls, and the report.
+
+    results: what the calls in the browser come to, figures or an exception, one after the other; the last one for all
+    others.
+    """
+    placed, commands = [], []
+
+    async def place(browser, _open, _room, relay, _seconds):
+        placed.append(relay and relay.uri)
+        commands[:] = browser.command
+        found = results[min(len(placed), len(results)) - 1]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(Browser, "wrong", wrong)
+    monkeypatch.setattr(_probe_run._browser, "Browser", Browser)
+    monkeypatch.setattr(_probe_run._browser_call, "place", place)
+    turn = {"server": "turn.example.org:3478", "protocols": ["udp", "tcp"], "tls_port": 5349}
+    original = _probe_run.Probe.__init__
+
+    def patched(self, spec):
+        original(self, {**spec, "turn": turn, "browser": "/opt/chromium", "folder": "/tmp/probe", **given})
+
+    monkeypatch.setattr(_probe_run.Probe, "__init__", patched)
+    _plans, report = plans_of(monkeypatch, {})
+    return placed, commands, report
+
+
+BROWSED = {"browser": "156.0", "layers": {name: {"width": 1, "height": 1} for name in ("low", "medium", "high")}}
+
+
+def test_calls_are_placed_in_a_browser_one_after_the_other(monkeypatch):
+    with _signaling_client.pinned_names({"turn.example.org": "192.0.2.1"}):
+        placed, command, report = browse(monkeypatch, [figures(**BROWSED)])
+    # By its address, since Chromium looks names of TURN servers up on its own.
+    ways = [None, "turn:192.0.2.1:3478?transport=udp", "turn:192.0.2.1:3478?transport=tcp"]
+    assert placed == ways * 2
+    assert "--host-resolver-rules=MAP turn.example.org 192.0.2.1, MAP * ~NOTFOUND, EXCLUDE 192.0.2.1" in command
+    assert not [word for word in command if SECRETS["turn"] in word]
+    found = statuses(report)
+    assert found["all", "chromium"] == "ok"
+    steps = [step for name, step in found if name == "dev"]
+    assert steps[-3:] == ["browser", "browser-turn-udp", "browser-turn-tcp"]
+    relayed = [row for row in report["results"] if row["step"].startswith("browser-turn")]
+    assert {row["status"] for row in relayed} == {"ok"}
+
+
+def test_a_browser_gets_an_ipv6_address_as_in_a_url(monkeypatch):
+    turn = {"server": "[2001:db8::1]:3478", "protocols": ["udp"], "tls_port": 5349}
+    placed, command, _report = browse(monkeypatch, [figures(**BROWSED)], turn=turn)
+    assert placed == [None, "turn:[2001:db8::1]:3478?transport=udp"] * 2
+    assert "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE [2001:db8::1]" in command
+
+
+def test_a_doubtful_call_in_a_browser_is_placed_once_more(monkeypatch):
+    lossy = {"audio": {"received": 99, "lost": 1, "frames": 9}, "late_seconds": 0.5}
+    placed, _command, report = browse(monkeypatch, [figures(**{**BROWSED, **lossy}), figures(**BROWSED)])
+    assert (len(placed), placed[:2]) == (7, [None, None])
+    assert statuses(report)["nc", "browser"] == "ok"
+
+
+def test_a_browser_that_does_not_start_is_one_failure(monkeypatch):
+    placed, _command, report = browse(monkeypatch, [], wrong="it ended: no display")
+    assert placed == []
+    found = [item for item in report["failures"] if "chromium" in item["step"] or "browser" in item["step"]]
+    assert [(item["instance"], item["step"]) for item in found] == [("all", "chromium")]
+    assert found[0]["cause"] == "The browser /opt/chromium does not start: it ended: no display."
+    assert {statuses(report)["nc", step] for step in ("browser", "browser-turn-udp")} == {SKIPPED}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            _probe_run._browser.BrowserError("it ended: out of memory"),
+            "Chromium did not do what a call needs: it ended",
+        ),
+        (_probe_run._call.CallFailed("offer", code="timeout"), "Janus did not take the publisher's offer"),
+        (_probe_run.Refused("invalid_token"), "refuses the internal secret"),
+    ],
+)
+def test_a_call_in_a_browser_that_fails_is_explained(monkeypatch, error, words):
+    placed, _command, report = browse(monkeypatch, [error])
+    assert len(placed) == 6
+    found = {item["instance"]: item for item in report["failures"] if item["step"].startswith("browser")}
+    assert list(found) == ["nc", "dev"]
+    assert found["nc"]["step"] == "browser, browser-turn-udp, browser-turn-tcp"
+    assert all(words in item["cause"] for item in found.values())
+
+
+def test_an_instance_without_a_turn_secret_has_no_relayed_call_in_a_browser(monkeypatch):
+    instances = [{**item, "turn_secret": None} for item in spec()["instances"]]
+    placed, _command, report = browse(monkeypatch, [figures(**BROWSED)], instances=instances)
+    assert placed == [None, None]
+    assert statuses(report)["nc", "browser-turn-udp"] == SKIPPED
+
+
+@pytest.mark.parametrize("wrong", ["welcome", "request", "websocket"])
+def test_a_browser_is_not_started_where_no_call_can_be_placed(web, monkeypatch, wrong):
+    answers = {"welcome": {"/api/v1/welcome": (502, {}, b"")}, "request": {"/api/v1/room/": (403, {}, b"")}}
+    web.answers.update(answers.get(wrong, {"/spreed": (400, {}, b"")}))
+    monkeypatch.setattr(_probe_run._browser, "Browser", None)
+    report = asyncio.run(_probe_run.limited(spec(web.url, browser="/opt/chromium")))
+    found = statuses(report)
+    assert {found["all", "chromium"], found["nc", "browser"], found["dev", "browser-turn-tcp"]} == {SKIPPED}
+
+
+def test_the_browsers_folder_does_not_stay(monkeypatch):
+    show = "import json, sys; print(json.dumps(json.load(sys.stdin)['folder']))"
+    monkeypatch.setattr(_probe_run, "START", show)
+    folder = _probe_run.in_child(spec(browser="/opt/chromium"))
+    assert folder and not Path(folder).exists()
+    assert _probe_run.in_child(spec()) == ""
+
+
+def test_a_folder_into_which_a_browser_still_writes_is_removed(monkeypatch, tmp_path):
+    remove, times = _probe_run.shutil.rmtree, []
+
+    def busy(path, ignore_errors):
+        remove(path, ignore_errors=ignore_errors)
+        times.append(path)
+        if len(times) < 3:
+            Path(path, "profile").mkdir(parents=True)
+
+    monkeypatch.setattr(_probe_run.shutil, "rmtree", busy)
+    _probe_run.discard(str(tmp_path / "folder"))
+    (tmp_path / "folder").mkdir()
+    _probe_run.discard("")
+    _probe_run.discard(str(tmp_path / "folder"))
+    assert (len(times), list(tmp_path.iterdir())) == (3, [])
+
+
 def test_turn_over_tls_has_a_port_of_its_own():
     probe = _probe_run.Probe(spec(turn={"server": "turn.example.org:3478", "protocols": ["tls"], "tls_port": 443}))
     relay = probe._plan(probe.instances[0], "turn-tls")[0].relay
@@ -474,6 +628,11 @@ def test_check_mode_places_no_call(web):
         ({"ca_files": ["/nonexistent/ca.pem"]}, "The file /nonexistent/ca.pem of ca_files is no readable PEM file"),
         ({"ca_pem": ["no certificate"]}, "A text of ca_pem is no certificate in PEM format"),
         ({"turn": {"server": "turn.example.org"}}, "expected a name, a colon and a port"),
+        (
+            {"browser": "/nonexistent/chromium"},
+            "There is no program /nonexistent/chromium on the controller, expected the Chromium that browser names: "
+            "install it (Debian's package chromium), correct the path, or leave browser empty.",
+        ),
         (
             {"turn": {"server": "[2001:db8::1]:3478", "protocols": ["tls"]}},
             "The TURN server is the address 2001:db8::1, expected a name for a call over TLS",

@@ -297,6 +297,15 @@ def test_calls_are_placed_from_other_hosts_and_each_is_named(bed, monkeypatch):
             2,
             "verify_from names unknown.example.org, expected a host of the inventory",
         ),
+        ({"verify_browser": "sh"}, "", 0, ""),
+        ({"verify_browser": "/nonexistent/chromium", "hpb_verify": False}, "", 0, ""),
+        (
+            {"verify_browser": "/nonexistent/chromium"},
+            "",
+            2,
+            "There is no program /nonexistent/chromium on the controller, expected the Chromium that verify_browser "
+            "names: install it (Debian's package chromium), correct the path, or leave verify_browser empty.",
+        ),
     ],
 )
 def test_what_calls_need_is_looked_for_before_anything_else(bed, given, python, code, sentence):
