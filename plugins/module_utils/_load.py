@@ -95,7 +95,7 @@ def limit_of(step: Mapping[str, Any]) -> str:
         return f"one of its processes was busy for {busiest:.0%} of the time"
     if generator["late_seconds"] > LATE_SECONDS:
         return f"one of its processes stood still for {generator['late_seconds']:.2f} s"
-    if step["sent"] < SENT_SHARE * step["due"]:
+    if not step["broken"] and step["sent"] < SENT_SHARE * step["due"]:
         return f"it sent {step['sent']} packets of {step['due']}"
     if generator["dropped"] > DROPPED_SHARE * max(1, step["expected"]):
         return f"its own sockets threw {generator['dropped']} packets away"

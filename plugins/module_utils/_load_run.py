@@ -86,9 +86,14 @@ class Carrier:
         """Add a publisher to a room; return its session."""
         session = await self.open()
         publisher = _load_peer.Publisher(session, self.certificate, self.relay(), self.packets)
+        try:
+            await session.join(room)
+            await publisher.publish()
+        except BaseException:
+            await publisher.close()
+            raise
+        # Only now, since what is in this list is played.
         self.publishers.append(publisher)
-        await session.join(room)
-        await publisher.publish()
         publisher.start(asyncio.get_running_loop().time())
         return {"session": session.session_id}
 
@@ -229,6 +234,8 @@ class Carrier:
                 if command["do"] == "quit":
                     break
                 try:
+                    if playing.done():
+                        playing.result()
                     reply = await self.answer(command)
                 except Exception as error:  # noqa: BLE001
                     reply = {"error": str(error) or type(error).__name__}

@@ -108,7 +108,7 @@ def step(generator=None, **figures):
         ),
         pytest.param(step({"dropped": 80}), OK, "", id="a few thrown away"),
         pytest.param(step(streams=30), FAILED, "2 of 32 streams did not come about", id="no connection"),
-        pytest.param(step(broken=1), FAILED, "1 publishers lost their connection", id="broken"),
+        pytest.param(step(broken=1, sent=7500), FAILED, "1 publishers lost their connection", id="broken"),
     ],
 )
 def test_verdicts(figures, verdict, why):
