@@ -68,8 +68,8 @@ _value:
       description:
         - The machines as C(host) and C(generator), C(one_machine), and C(runs), each with its steps as
           M(nextcloud_talk.hpb.call_load) returns them. A step has besides C(usage) with C(host) (share of all cores),
-          C(cores) and C(per_mbit) (percent of one core per delivered Mbit/s) by container. C(sizing) says what meetings
-          of some sizes need by that.
+          C(others) (cores of what is neither backend nor interrupt), C(cores) and C(per_mbit) (percent of one core per
+          delivered Mbit/s) by container. C(sizing) says what meetings of some sizes need by that.
       type: dict
     lines:
       description: The same as lines of text.

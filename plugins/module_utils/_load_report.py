@@ -21,6 +21,8 @@ PATHS = {
     "turn-tcp": "TURN over tcp",
     "turn-tls": "TURN over tls",
 }
+# What an idle host does beside the backend is less.
+OTHERS_SHARE = 0.1
 # Meetings for which the sizing table says what they need.
 PEOPLE = (3, 5, 10, 15, 20, 30)
 
@@ -31,16 +33,19 @@ def per_megabit(cores: float, megabits: float) -> float | None:
 
 
 def step_with_usage(step: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], offset: float) -> dict[str, Any]:
-    """Return a step with `usage`: host (a share), cores and per_mbit by container; None where it was not seen.
+    """Return a step with `usage`, None where it was not seen.
 
-    offset: seconds by which the clock of the samples is ahead of that of the step.
+    usage: host (share of all cores), others (cores of what is no container of ours and no interrupt, the generator
+    included where it runs there), cores and per_mbit by container. offset: seconds by which the clock of the samples is
+    ahead of that of the step.
     """
     seen = _usage.cores_between(samples, step["begin"] + offset, step["end"] + offset)
     usage = None
     if seen:
         cores = {name: round(value, 4) for name, value in seen["used"].items()}
         usage = {
-            "host": round(seen["host"], 3),
+            "host": round(seen["busy"] / seen["whole"], 3) if seen["whole"] else 0.0,
+            "others": round(max(0.0, seen["busy"] - seen["interrupts"] - sum(cores.values())), 3),
             "cores": cores,
             "per_mbit": {name: per_megabit(value, step["mbit_per_second"]) for name, value in cores.items()},
         }
@@ -137,7 +142,23 @@ def notes(found: Mapping[str, Any]) -> list[str]:
             f"Backend and generator on one machine: {named(found['host'])}. They took processor time from each other, "
             "so the limit is that of both together and the backend alone does more; what a Mbit/s costs holds."
         ]
+    foreign = others(found)
+    if foreign > OTHERS_SHARE:
+        sentences.append(
+            f"Other programs used up to {foreign:.0%} of the backend's host meanwhile: it carries more without them."
+        )
     return sentences
+
+
+def others(found: Mapping[str, Any]) -> float:
+    """Return which share of the host's cores programs used that had nothing to do with the test, in the worst step."""
+    shares = [0.0]
+    for run in found["runs"]:
+        for step in run.get("steps", []):
+            if step["usage"]:
+                generator = step["generator"]["cores"] if found["one_machine"] else 0.0
+                shares.append((step["usage"]["others"] - generator) / found["host"]["cores"])
+    return max(shares)
 
 
 def cell(usage: Mapping[str, Any] | None, name: str) -> str:

@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What processors did, from /proc: of this machine, and of the processes of containers on it.
 
-A process belongs to the container whose main process is in the same cgroup, which holds for version 1 and 2 of them
-and for hosts that are containers themselves. Commands of health checks are gone before they are counted.
-Files and their fields are those of proc(5).
+A container's processes are its main process and what descends from it. So commands of health checks are not counted,
+and it makes no difference which version of cgroups there is. Files and their fields are those of proc(5).
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 PROC = Path("/proc")
+# Seconds of all processors in a sample.
+HOST = ("busy", "interrupts", "whole")
 
 
 def text_of(path: Path) -> str:
@@ -50,44 +51,50 @@ def machine(proc: Path = PROC) -> dict[str, Any]:
     }
 
 
-def host_seconds(stat: str, tick: int) -> tuple[float, float]:
-    """Return for how many seconds all processors were busy, and for how many they were there, from /proc/stat."""
+def host_seconds(stat: str, tick: int) -> dict[str, float]:
+    """Return the seconds of all processors since the start from /proc/stat: busy, interrupts (in busy), and whole."""
     fields = [int(field) for field in stat.split("\n", 1)[0].split()[1:9]]
     if len(fields) < 8:
-        return 0.0, 0.0
-    return (sum(fields) - fields[3] - fields[4]) / tick, sum(fields) / tick
+        return {"busy": 0.0, "interrupts": 0.0, "whole": 0.0}
+    _user, _nice, _system, idle, waiting, hard, soft, _stolen = fields
+    whole = sum(fields)
+    return {"busy": (whole - idle - waiting) / tick, "interrupts": (hard + soft) / tick, "whole": whole / tick}
 
 
-def process_seconds(stat: str, tick: int) -> float:
-    """Return the processor time of a process with all its threads, from its /proc/<pid>/stat; 0 without one."""
-    fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / tick if len(fields) > 12 else 0.0
+def process(stat: str, tick: int) -> tuple[int, float] | None:
+    """Return parent and processor time of a process from its /proc/<pid>/stat, None for one that is gone.
 
-
-def members(cgroups: Mapping[int, str], mains: Mapping[str, int]) -> dict[str, list[int]]:
-    """Return the processes of each container.
-
-    cgroups: the text of /proc/<pid>/cgroup of each process. mains: the main process of each container.
+    The time is that of all its threads, and of its children that have ended.
     """
-    return {
-        name: sorted(pid for pid, text in cgroups.items() if text and text == cgroups.get(main))
-        for name, main in mains.items()
-    }
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[1]), sum(int(field) for field in fields[11:15]) / tick) if len(fields) > 14 else None
+
+
+def family(parents: Mapping[int, int], main: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    found = [main] if main in parents else []
+    for member in found:
+        found += [pid for pid, parent in parents.items() if parent == member]
+    return found
 
 
 def sample(mains: Mapping[str, int], now: float, proc: Path = PROC) -> dict[str, Any]:
-    """Return what was used until now: time, busy and all seconds of the host, seconds of each container as `used`."""
+    """Return what was used until now.
+
+    They are: time, seconds of the host (`host_seconds`), and as `used` those of the main process of each container with
+    all that descend from it. A container whose main process is gone is not in it.
+    """
     tick = os.sysconf("SC_CLK_TCK")
-    pids = [int(path.name) for path in proc.iterdir() if path.name.isdigit()]
-    found = members({pid: text_of(proc / str(pid) / "cgroup") for pid in pids}, mains)
-    busy, whole = host_seconds(text_of(proc / "stat"), tick)
+    stats = {int(path.name): process(text_of(path / "stat"), tick) for path in proc.iterdir() if path.name.isdigit()}
+    found = {pid: stat for pid, stat in stats.items() if stat}
+    parents = {pid: stat[0] for pid, stat in found.items()}
     return {
         "time": now,
-        "busy": busy,
-        "whole": whole,
+        **host_seconds(text_of(proc / "stat"), tick),
         "used": {
-            name: round(sum(process_seconds(text_of(proc / str(pid) / "stat"), tick) for pid in pids), 2)
-            for name, pids in found.items()
+            name: round(sum(found[pid][1] for pid in family(parents, main)), 2)
+            for name, main in mains.items()
+            if main in found
         },
     }
 
@@ -123,39 +130,38 @@ def clock_offset(before: float, there: float, after: float) -> float:
 
 
 def at(samples: Sequence[Mapping[str, Any]], time: float) -> dict[str, Any] | None:
-    """Return what was used until a time between two samples, None for a time that they do not cover."""
+    """Return what was used until a time between two samples, None for a time that they do not cover.
+
+    None as well where a container ended or began between the two.
+    """
     for left, right in zip(samples, samples[1:]):
         if left["time"] <= time <= right["time"]:
+            if set(left["used"]) != set(right["used"]):
+                return None
             share = (time - left["time"]) / max(1e-6, right["time"] - left["time"])
 
             def between(first: float, second: float, share: float = share) -> float:
                 return first + share * (second - first)
 
             return {
-                "busy": between(left["busy"], right["busy"]),
-                "whole": between(left["whole"], right["whole"]),
-                "used": {
-                    name: between(seconds, right["used"][name])
-                    for name, seconds in left["used"].items()
-                    if name in right["used"]
-                },
+                **{name: between(left[name], right[name]) for name in HOST},
+                "used": {name: between(seconds, right["used"][name]) for name, seconds in left["used"].items()},
             }
     return None
 
 
 def cores_between(samples: Sequence[Mapping[str, Any]], begin: float, end: float) -> dict[str, Any] | None:
-    """Return how many cores were in use: `host` as a share of all of them (0 to 1), `used` by container.
+    """Return how many cores were in use: `busy` of the host, `interrupts` in it, `whole` (all there are), and `used`.
 
-    None when the samples do not cover the time, or a container was started anew in it.
+    used: by container. None when the samples do not cover the time, or a container was started anew in it.
     """
     first, last = at(samples, begin), at(samples, end)
-    if first is None or last is None or end <= begin:
+    if first is None or last is None or end <= begin or set(first["used"]) != set(last["used"]):
         return None
     used = {name: (last["used"][name] - seconds) / (end - begin) for name, seconds in first["used"].items()}
-    if any(cores < -0.001 for cores in used.values()):
+    if any(cores < 0 for cores in used.values()):
         return None
-    whole = last["whole"] - first["whole"]
-    return {"host": (last["busy"] - first["busy"]) / whole if whole else 0.0, "used": used}
+    return {**{name: (last[name] - first[name]) / (end - begin) for name in HOST}, "used": used}
 
 
 def publishers(metrics: str) -> int:

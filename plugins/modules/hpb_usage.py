@@ -13,8 +13,8 @@ version_added: 0.1.0
 description:
   - Reads, again and again, how much processor time the containers and the whole host have used, for as long as a file
     exists. Run it with C(async) and remove the file when enough was seen.
-  - The figures are those of the kernel for the processes of each container, whatever version of cgroups the host has.
-    What the kernel does for the network outside of any process is in the figures of the host only.
+  - The figures are those of the kernel for the main process of each container and what descends from it. Health checks
+    are no part of them. What the kernel does for the network outside of any process is in the figures of the host only.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
 attributes:
@@ -84,8 +84,8 @@ time:
   returned: success
 samples:
   description:
-    - Each with C(time) (Unix seconds), C(used) (processor seconds of each container until then), and C(busy) and
-      C(whole) (those of the host, all cores together).
+    - Each with C(time) (Unix seconds), C(used) (processor seconds of each container until then), and those of the host,
+      all cores together, as C(busy), C(interrupts) (part of C(busy)) and C(whole).
   type: list
   elements: dict
   returned: success

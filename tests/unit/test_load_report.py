@@ -36,13 +36,14 @@ def result(*steps, ending="The limit was not reached."):
     return {"steps": list(steps), "ending": ending, "mbit_each": 1.0, "machine": OTHER, "processes": 2}
 
 
-def usage(ahead=0.0, **cores):
-    """Samples of 100 seconds in which each container used so many cores and the host two of four."""
+def usage(ahead=0.0, others=1.0, **cores):
+    """Samples of 100 seconds in which each container used so many cores, and the host `others` of four in all."""
     return {
         "samples": [
             {
                 "time": 1000.0 + second + ahead,
-                "busy": 2.0 * second,
+                "busy": others * second,
+                "interrupts": 0.5 * second,
                 "whole": 4.0 * second,
                 "used": {name: value * second for name, value in cores.items()},
             }
@@ -72,7 +73,8 @@ def test_each_step_gets_what_was_used_in_its_time():
     run = made([DIRECT])["document"]["runs"][0]
     assert run["best"]["subscribers"] == 8
     assert run["best"]["usage"] == {
-        "host": 0.5,
+        "host": 0.25,
+        "others": 0.256,
         "cores": {"janus": 0.16, "coturn": 0.08, "signalling": 0.004},
         "per_mbit": {"janus": 0.5, "coturn": 0.25, "signalling": 0.013},
     }
@@ -101,13 +103,13 @@ def test_table():
         "path      rooms  publishers  subscribers  streams  Mbit/s  loss %  generator  Janus         coturn        "
         "signaling     host  result",
         "direct    1      4           1            4        4.0     0.00    0.31 25%   0.160 (4.00)  0.080 (2.00)  "
-        "0.004 (0.10)  50%   ok",
+        "0.004 (0.10)  25%   ok",
         "direct    1      4           8            32       32.0    0.00    0.31 25%   0.160 (0.50)  0.080 (0.25)  "
-        "0.004 (0.01)  50%   ok",
+        "0.004 (0.01)  25%   ok",
         "direct    1      4           16           64       64.0    3.00    0.31 25%   0.160 (0.25)  0.080 (0.12)  "
-        "0.004 (0.01)  50%   loss: 3.00 % lost",
+        "0.004 (0.01)  25%   loss: 3.00 % lost",
         "turn-udp  1      4           4            16       16.0    0.00    0.31 25%   0.160 (1.00)  0.080 (0.50)  "
-        "0.004 (0.03)  50%   ok",
+        "0.004 (0.03)  25%   ok",
     ]
     assert "Backend: AMD EPYC, 4 cores, 8 GB, Linux 6.1.0." in lines
     assert "Generator: Intel Xeon, 1 core, 2 GB, Linux 6.12.0." in lines
@@ -136,6 +138,22 @@ def test_one_machine_for_both_is_said(boot):
     assert found["document"]["one_machine"] is (boot == "one")
     assert any("They took processor time from each other" in line for line in found["lines"]) is (boot == "one")
     assert "boot" not in found["document"]["host"] and "boot" not in found["document"]["generator"]
+
+
+@pytest.mark.parametrize(
+    ("busy", "boot", "expected"),
+    [
+        pytest.param(1.0, "two", None, id="what an idle host does"),
+        pytest.param(3.0, "two", "Other programs used up to 56% of the backend's host meanwhile", id="others"),
+        pytest.param(3.0, "one", "Other programs used up to 49% of the backend's host meanwhile", id="generator"),
+        pytest.param(1.3, "one", None, id="the generator is no other program"),
+    ],
+)
+def test_other_programs_on_the_host_are_told(busy, boot, expected):
+    run = {"path": "direct", "result": {**result(step(1, 1010)), "machine": {**OTHER, "boot": boot}}}
+    notes = _load_report.notes(made([run], usage(others=busy, janus=0.16, coturn=0.08))["document"])
+    found = [note for note in notes if note.startswith("Other programs")]
+    assert found == ([f"{expected}: it carries more without them."] if expected else [])
 
 
 @pytest.mark.parametrize(

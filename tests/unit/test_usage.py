@@ -35,59 +35,84 @@ def test_this_machine_is_named():
 
 
 @pytest.mark.parametrize(
-    ("stat", "expected"),
+    ("stat", "busy", "interrupts", "whole"),
     [
-        ("cpu  100 10 50 800 40 0 0 0 0 0\ncpu0 1 1 1 1 1 0 0 0 0 0\n", (1.6, 10.0)),
-        ("cpu  100 10 50 800 40 5 20 75 9 9\n", (2.6, 11.0)),
-        ("", (0.0, 0.0)),
+        ("cpu  100 10 50 800 40 0 0 0 0 0\ncpu0 1 1 1 1 1 0 0 0 0 0\n", 1.6, 0.0, 10.0),
+        ("cpu  100 10 50 800 40 5 20 75 9 9\n", 2.6, 0.25, 11.0),
+        ("", 0.0, 0.0, 0.0),
     ],
 )
-def test_host_seconds(stat, expected):
-    assert _usage.host_seconds(stat, 100) == expected
+def test_host_seconds(stat, busy, interrupts, whole):
+    assert _usage.host_seconds(stat, 100) == {"busy": busy, "interrupts": interrupts, "whole": whole}
 
 
-@pytest.mark.parametrize(("stat", "expected"), [(PROCESS, 3.0), ("", 0.0)])
-def test_process_seconds(stat, expected):
-    assert _usage.process_seconds(stat, 100) == expected
+@pytest.mark.parametrize(("stat", "expected"), [(PROCESS, (1, 3.15)), ("", None)])
+def test_process(stat, expected):
+    assert _usage.process(stat, 100) == expected
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("main", "expected"),
     [
-        pytest.param("0::/system.slice/docker-aa.scope\n", "0::/system.slice/docker-bb.scope\n", id="v2"),
-        pytest.param(
-            "4:cpu:/docker/aa\n1:name=systemd:/docker/aa\n", "4:cpu:/docker/bb\n1:name=systemd:/docker/bb\n", id="v1"
-        ),
+        pytest.param(10, [10, 11, 13, 12], id="children and theirs"),
+        pytest.param(20, [20], id="alone"),
+        pytest.param(99, [], id="gone"),
     ],
 )
-def test_processes_belong_to_the_container_of_their_cgroup(first, second):
-    cgroups = {10: first, 11: first, 20: second, 30: "0::/user.slice\n", 40: ""}
-    assert _usage.members(cgroups, {"janus": 10, "coturn": 20, "gone": 99}) == {
-        "janus": [10, 11],
-        "coturn": [20],
-        "gone": [],
+def test_family(main, expected):
+    """The health check 30 was started by what started 10, too."""
+    assert _usage.family({1: 0, 5: 1, 10: 5, 30: 5, 11: 10, 12: 11, 13: 10, 20: 1}, main) == expected
+
+
+def proc(folder, **seconds):
+    """Write a /proc with the main process 10 of a container, its child 11, and a health check beside both."""
+    (folder / "stat").write_text("cpu  100 10 50 800 40 5 20 75 9 9\n", encoding="utf-8")
+    for pid, (parent, own, ended) in seconds.items():
+        (folder / pid[1:]).mkdir(exist_ok=True)
+        text = f"{pid[1:]} (x) S {parent} 1 1 0 -1 0 0 0 0 0 {own} 0 {ended} 0 20 0 1 0 1 1 1"
+        (folder / pid[1:] / "stat").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_sample_holds_what_a_container_used_and_no_health_check(tmp_path):
+    tick = os.sysconf("SC_CLK_TCK")
+    folder = proc(tmp_path, p5=(1, 9 * tick, 0), p10=(5, tick, 0), p11=(10, 2 * tick, 0), p12=(5, 7 * tick, 0))
+    assert _usage.sample({"janus": 10, "gone": 99}, 1.5, folder) == {
+        "time": 1.5,
+        **_usage.host_seconds((folder / "stat").read_text(encoding="utf-8"), tick),
+        "used": {"janus": 3.0},
     }
+    # The child ends: its time goes to its parent, and nothing goes down.
+    (folder / "11/stat").unlink()
+    proc(folder, p10=(5, tick, 2 * tick))
+    assert _usage.sample({"janus": 10}, 2.5, folder)["used"] == {"janus": 3.0}
 
 
 def sampled(time, janus, busy, **others):
-    return {"time": time, "busy": busy, "whole": 2.0 * time, "used": {"janus": janus, **others}}
+    return {
+        "time": time,
+        "busy": busy,
+        "interrupts": 0.1 * time,
+        "whole": 2.0 * time,
+        "used": {"janus": janus, **others},
+    }
 
 
 SAMPLES = [sampled(100, 5.0, 20.0), sampled(101, 5.5, 21.0), sampled(102, 6.0, 22.0), sampled(104, 8.0, 24.0)]
 
 
 @pytest.mark.parametrize(
-    ("begin", "end", "host", "janus"),
+    ("begin", "end", "busy", "janus"),
     [
-        pytest.param(100, 102, 0.5, 0.5, id="at samples"),
-        pytest.param(100.5, 101.5, 0.5, 0.5, id="between samples"),
-        pytest.param(102, 104, 0.5, 1.0, id="a longer pause"),
-        pytest.param(101, 103, 0.5, 0.75, id="over a change"),
+        pytest.param(100, 102, 1.0, 0.5, id="at samples"),
+        pytest.param(100.5, 101.5, 1.0, 0.5, id="between samples"),
+        pytest.param(102, 104, 1.0, 1.0, id="a longer pause"),
+        pytest.param(101, 103, 1.0, 0.75, id="over a change"),
     ],
 )
-def test_cores_between(begin, end, host, janus):
+def test_cores_between(begin, end, busy, janus):
     found = _usage.cores_between(SAMPLES, begin, end)
-    assert found["host"] == pytest.approx(host)
+    assert [found[name] for name in _usage.HOST] == pytest.approx([busy, 0.1, 2.0])
     assert found["used"] == {"janus": pytest.approx(janus)}
 
 
@@ -99,6 +124,12 @@ def test_cores_between(begin, end, host, janus):
         pytest.param(SAMPLES, 102, 102, id="no time"),
         pytest.param([], 1, 2, id="no samples"),
         pytest.param([sampled(100, 5.0, 20.0), sampled(101, 0.1, 21.0)], 100, 101, id="started anew"),
+        pytest.param(
+            [sampled(100, 5.0, 20.0, coturn=1.0), sampled(101, 5.1, 21.0), sampled(102, 5.2, 22.0)],
+            100,
+            101.5,
+            id="ended",
+        ),
     ],
 )
 def test_what_was_not_seen_has_no_figures(samples, begin, end):
