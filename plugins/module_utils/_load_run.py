@@ -40,7 +40,7 @@ except ImportError:  # The module says so before anything of this is used.
     RTCCertificate = None
 
 # How often a carrier looks for what is due. A camera's packets come in bursts of a picture, too.
-TICK_SECONDS = 0.005
+TICK_SECONDS = 0.01
 # Streams that a carrier connects at once.
 CONNECTS_AT_ONCE = 4
 # Time for a carrier's answer, and for each stream that it connects.
