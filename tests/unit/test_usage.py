@@ -138,7 +138,7 @@ def test_what_was_not_seen_has_no_figures(samples, begin, end):
 
 @pytest.mark.parametrize(
     ("before", "there", "after", "expected"),
-    [(10, 10.5, 11, 0.0), (10, 10, 10, 0.0), (10, 9, 11, -1.5), (10, 40, 12, 29.0)],
+    [(10, 10.2, 11, 0.0), (10, 10, 10, 0.0), (10, 9, 11, -1.5), (10, 40, 12, 29.0)],
 )
 def test_clock_offset(before, there, after, expected):
     assert _usage.clock_offset(before, there, after) == expected
@@ -154,6 +154,18 @@ def test_clock_offset(before, there, after, expected):
 )
 def test_publishers(metrics, expected):
     assert _usage.publishers(metrics) == expected
+
+
+UDP = """  sl local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+   10: 0100007F:1F90 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 701 2 0000000000000000 3
+   11: 0100007F:1F91 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 702 2 0000000000000000 50
+   12: 0100007F:1F92 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 703 2 0000000000000000 4
+"""
+
+
+@pytest.mark.parametrize(("inodes", "expected"), [(["701", "703"], 7), (["702"], 50), (["7"], 0), ([], 0)])
+def test_what_sockets_of_others_throw_away_is_not_counted(inodes, expected):
+    assert _usage.own_drops([UDP, ""], inodes) == expected
 
 
 def drops():
