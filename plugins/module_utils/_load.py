@@ -131,10 +131,14 @@ def next_count(tried: Sequence[tuple[int, str]], highest: int) -> int | None:
     """Return the number of subscribers of the next step, None when the ramp is over.
 
     tried: number and verdict of each step until now. It is doubled as long as all is well; then the middle between
-    the best and the worse is tried, until they are within an eighth of each other.
+    the best and the worse is tried, until they are within an eighth of each other. A step that does not count is made
+    once more, since something else on its machine can have kept the generator for a moment.
     """
     if not tried:
         return 1 if highest else None
+    count, verdict = tried[-1]
+    if verdict == GENERATOR and sum(count == other for other, _verdict in tried) == 1:
+        return count
     good = max((count for count, verdict in tried if verdict == OK), default=0)
     bad = min((count for count, verdict in tried if verdict != OK and count > good), default=0)
     if not bad:
@@ -160,7 +164,9 @@ def ending(steps: Sequence[Mapping[str, Any]], highest: int) -> str:
     if not above:
         why = "which was the most allowed" if good["subscribers"] >= highest else "when the time was over"
         return f"The limit was not reached: {reached} with {good['loss_percent']:.2f} % loss, {why}."
-    worse = min(above, key=lambda step: step["subscribers"])
+    fewest = min(step["subscribers"] for step in above)
+    # The last one of those with as many, since it was made again where the first did not count.
+    worse = [step for step in above if step["subscribers"] == fewest][-1]
     if worse["verdict"] == GENERATOR:
         return (
             f"At least {reached}: at {worse['subscribers']} the generator was the limit ({worse['why']}), so that step "
