@@ -86,6 +86,12 @@ def document(
             }
         )
     found["one_machine"] = bool(found["generator"]) and found["host"]["boot"] == found["generator"]["boot"] != ""
+    for run in found["runs"]:
+        foreign = others(
+            {**found, "runs": [{"steps": [step for step in run.get("steps", []) if step["verdict"] != "ok"]}]}
+        )
+        if foreign > OTHERS_SHARE:
+            run["ending"] += f" Other programs used {foreign:.0%} of the host then, so it is not the backend's limit."
     found["sizing"] = sizing(found["runs"])
     # It says which boot of which machine that was, which is nobody's business.
     found["host"].pop("boot")

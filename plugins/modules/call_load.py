@@ -18,7 +18,8 @@ description:
   - Sound and picture are encoded once and sent over and over as RTP. Subscribers decode nothing and ask for nothing
     again; they count packets by the sequence numbers in the RTP headers.
   - A step in which a process of the generator ran or waited for a processor for more than 90 % of the time, stood still
-    for more than 0.25 s, sent less than it should, or whose sockets threw packets away, does not count. It is made once more.
+    for more than 0.25 s, sent less than it should, or whose sockets threw packets away, does not count. It is made
+    once more.
   - It loads processor and line of the backend like a real meeting of that size. Calls that run there meanwhile can
     lose picture and sound, so run it when nobody is in a call. Sessions of internal clients do not count for the
     session limits of instances, and no Nextcloud is asked for anything.

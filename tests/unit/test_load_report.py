@@ -157,6 +157,21 @@ def test_other_programs_on_the_host_are_told(busy, boot, expected):
 
 
 @pytest.mark.parametrize(
+    ("busy", "steps", "expected"),
+    [
+        pytest.param(3.0, [step(8, 1030), step(16, 1050, "loss")], " Other programs used 62%", id="loss beside others"),
+        pytest.param(0.7, [step(8, 1030), step(16, 1050, "loss")], "", id="loss alone"),
+        pytest.param(3.0, [step(8, 1030)], "", id="others, but no loss"),
+    ],
+)
+def test_loss_beside_other_programs_is_no_limit(busy, steps, expected):
+    run = {"path": "direct", "result": result(*steps)}
+    ending = made([run], usage(others=busy, janus=0.0))["document"]["runs"][0]["ending"]
+    whole = f"{expected} of the host then, so it is not the backend's limit." if expected else ""
+    assert ending == f"The limit was not reached.{whole}"
+
+
+@pytest.mark.parametrize(
     ("run", "seen", "expected"),
     [
         pytest.param(DIRECT, USAGE, [], id="well"),
