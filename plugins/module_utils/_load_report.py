@@ -88,7 +88,7 @@ def document(
     found["one_machine"] = bool(found["generator"]) and found["host"]["boot"] == found["generator"]["boot"] != ""
     for run in found["runs"]:
         foreign = others(
-            {**found, "runs": [{"steps": [step for step in run.get("steps", []) if step["verdict"] != "ok"]}]}
+            {**found, "runs": [{"steps": [step for step in run.get("steps", []) if step["verdict"] == _load.LOSS]}]}
         )
         if foreign > OTHERS_SHARE:
             run["ending"] += f" Other programs used {foreign:.0%} of the host then, so it is not the backend's limit."

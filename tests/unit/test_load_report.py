@@ -162,6 +162,7 @@ def test_other_programs_on_the_host_are_told(busy, boot, expected):
         pytest.param(3.0, [step(8, 1030), step(16, 1050, "loss")], " Other programs used 62%", id="loss beside others"),
         pytest.param(0.7, [step(8, 1030), step(16, 1050, "loss")], "", id="loss alone"),
         pytest.param(3.0, [step(8, 1030)], "", id="others, but no loss"),
+        pytest.param(3.0, [step(8, 1030), step(16, 1050, "generator")], "", id="a step that does not count"),
     ],
 )
 def test_loss_beside_other_programs_is_no_limit(busy, steps, expected):
