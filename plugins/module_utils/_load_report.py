@@ -146,7 +146,7 @@ def notes(found: Mapping[str, Any]) -> list[str]:
     if found["one_machine"]:
         sentences = [
             f"Backend and generator on one machine: {named(found['host'])}. They took processor time from each other, "
-            "so the limit is that of both together and the backend alone does more; what a Mbit/s costs is a rough figure."
+            "so the limit is that of both together and the backend alone does more; what a Mbit/s costs is rough."
         ]
     foreign = others(found)
     if foreign > OTHERS_SHARE:
