@@ -1,0 +1,146 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Watch how much processor time the containers of the backend use."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hpb_usage
+short_description: Watch the processor time of the backend's containers
+version_added: 0.1.0
+description:
+  - Reads, again and again, how much processor time the containers and the whole host have used, for as long as a file
+    exists. Run it with C(async) and remove the file when enough was seen.
+  - The figures are those of the kernel for the main process of each container and what descends from it. Health checks
+    are no part of them. What the kernel does for the network outside of any process is in the figures of the host only.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  containers:
+    description: Names of the containers.
+    type: list
+    elements: str
+    default: [janus, coturn, signalling]
+  while_exists:
+    description: The file. Without it the host is looked at once.
+    type: path
+  interval:
+    description: Seconds between two samples.
+    type: int
+    default: 1
+  timeout:
+    description: Seconds after which it ends in any case.
+    type: int
+    default: 3600
+seealso:
+  - module: nextcloud_talk.hpb.call_load
+  - plugin: nextcloud_talk.hpb.load_report
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Look at the backend once
+  nextcloud_talk.hpb.hpb_usage:
+  register: usage
+
+- name: Watch it until a file is removed
+  nextcloud_talk.hpb.hpb_usage:
+    while_exists: /run/watched
+  async: 600
+  poll: 0
+"""
+
+RETURN = r"""
+machine:
+  description:
+    - The host. C(processor), C(cores), C(memory_mb), C(kernel), and C(boot), which is the same for all names and
+      containers of one machine.
+  type: dict
+  returned: success
+missing:
+  description: Those of O(containers) that do not run.
+  type: list
+  elements: str
+  returned: success
+publishers:
+  description: How many streams were published when the module began, V(-1) when the signaling server does not say.
+  type: int
+  returned: success
+time:
+  description: The host's clock at the start of the module, in Unix seconds.
+  type: float
+  returned: success
+samples:
+  description:
+    - Each with C(time) (Unix seconds), C(used) (processor seconds of each container until then), and those of the host,
+      all cores together, as C(busy), C(interrupts) (part of C(busy)) and C(whole).
+  type: list
+  elements: dict
+  returned: success
+"""
+
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence, _usage  # noqa: E402
+
+SIGNALLING = 8080
+
+
+def main_processes(module: AnsibleModule, names: list[str]) -> dict[str, int]:
+    """Return the main process of each container that runs."""
+    docker = module.get_bin_path("docker", required=True)
+    found = {}
+    for name in names:
+        argv = [docker, "container", "inspect", "--format", "{{.State.Pid}}", name]
+        code, out, _err = module.run_command(argv)
+        if code == 0 and out.strip().isdigit() and int(out) > 0:
+            found[name] = int(out)
+    return found
+
+
+def main() -> None:
+    """Look until the file is gone, and report."""
+    began = time.time()
+    module = AnsibleModule(
+        argument_spec={
+            "containers": {"type": "list", "elements": "str", "default": ["janus", "coturn", "signalling"]},
+            "while_exists": {"type": "path"},
+            "interval": {"type": "int", "default": 1},
+            "timeout": {"type": "int", "default": 3600},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    mains = main_processes(module, params["containers"])
+    metrics = _evidence.local(SIGNALLING, "/metrics", 5)
+    samples = [_usage.sample(mains, time.time())]
+    end = time.monotonic() + params["timeout"]
+    while params["while_exists"] and Path(params["while_exists"]).exists() and time.monotonic() < end:
+        time.sleep(params["interval"])
+        samples.append(_usage.sample(mains, time.time()))
+    module.exit_json(
+        changed=False,
+        machine=_usage.machine(),
+        missing=[name for name in params["containers"] if name not in mains],
+        publishers=_usage.publishers(metrics["body"]) if metrics["status"] == 200 else -1,
+        time=began,
+        samples=samples,
+    )
+
+
+if __name__ == "__main__":
+    main()
