@@ -10,6 +10,8 @@ import json
 import pytest
 from conftest import play, secret_values
 
+pytestmark = pytest.mark.long
+
 SMALL = {"load_publishers": 2, "load_subscribers": 2, "load_seconds": 4, "load_bitrate": 500}
 
 

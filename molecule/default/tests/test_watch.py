@@ -16,6 +16,8 @@ from conftest import ADDRESS, PROJECT, play, recap
 sys.path.insert(0, str(PROJECT / "tests/unit"))
 from watch_bed import MailServer, Web  # noqa: E402
 
+pytestmark = pytest.mark.long
+
 # This machine, as the hosts of the test bed reach it.
 HERE = ADDRESS.rpartition(".")[0] + ".1"
 PERIOD = 10
