@@ -298,14 +298,17 @@ class Probe:
         return _call.Plan(data=True, family=family), self.seconds
 
     def _turn_address(self, protocol: str) -> str:
-        """Return the TURN server as people write it; over TLS it listens on another port."""
+        """Return the TURN server as people write it; over TLS it listens on another port, on 443 under another name."""
+        if protocol == "443":
+            return f"{self.turn['name_443']}:443"
         host, colon, _port = self.turn["server"].rpartition(":")
         return f"{host}{colon}{self.turn['tls_port']}" if protocol == "tls" else self.turn["server"]
 
     def _relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
         host, port = split_server(self._turn_address(protocol))
         credentials = _signaling_client.turn_credentials(item["turn_secret"], "probe", int(time.time()) + 3600)
-        return _call.Relay(TURN_ALIAS if ":" in host else host, port, protocol, *credentials)
+        transport = "tls" if protocol == "443" else protocol
+        return _call.Relay(TURN_ALIAS if ":" in host else host, port, transport, *credentials)
 
     async def _internal_session(self, item: dict[str, Any]) -> Session:
         hello = _signaling_client.internal_hello(self.secret, item["url"])

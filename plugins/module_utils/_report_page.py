@@ -34,6 +34,7 @@ CALLS = {
     "turn-udp": "Through TURN, UDP",
     "turn-tcp": "Through TURN, TCP",
     "turn-tls": "Through TURN, TLS",
+    "turn-443": "Through TURN, port 443",
     "screen": "Screen share",
 }
 KINDS = {"audio": "sound", "video": "picture"}
