@@ -4,9 +4,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Starts pebble, an ACME server for tests, and the name server BIND on the host of test.example.org; both from Debian.
 
-Pebble speaks ACME at https://test.example.org:14000/dir with a certificate of the bed's CA, asks BIND for names, and makes
-certificates that are valid for 21 minutes. BIND has the zone example.org, and takes changes that are signed with the key of
-.cache/tls/tsig.key (TSIG, RFC 8945). The root of pebble's certificates is written to .cache/tls/acme-root.pem.
+Pebble speaks ACME at https://test.example.org:14000/dir with a certificate of the bed's CA, asks BIND for names, and
+makes certificates that are valid for 21 minutes. BIND has the zone example.org, and takes changes that are signed with
+the key of .cache/tls/tsig.key (TSIG, RFC 8945). The root of pebble's certificates is written to
+.cache/tls/acme-root.pem.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def root(authority: Path) -> str:
     error: Exception | None = None
     for _ in range(60):
         try:
-            connection = http.client.HTTPSConnection(ENVIRONMENT.host_address("test"), 15000, context=context, timeout=5)
+            connection = http.client.HTTPSConnection(
+                ENVIRONMENT.host_address("test"), 15000, context=context, timeout=5
+            )
             connection.request("GET", "/roots/0")
             return connection.getresponse().read().decode()
         except OSError as problem:
@@ -87,13 +90,20 @@ def main() -> None:
     """Install, configure and start both."""
     directory = ENVIRONMENT.directory
     authority = directory / "ca.pem"
-    run("sh", "-c", "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends pebble bind9")
+    run(
+        "sh",
+        "-c",
+        "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends pebble bind9",
+    )
     key = directory / "tsig.key"
     if not key.exists():
         key.touch(mode=0o600)
         key.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     write("/etc/bind/named.conf", NAMED.format(key=key.read_text()))
-    write("/var/lib/bind/example.org", ZONE.format(own=ENVIRONMENT.host_address("test"), hpb=ENVIRONMENT.host_address("hpb")))
+    write(
+        "/var/lib/bind/example.org",
+        ZONE.format(own=ENVIRONMENT.host_address("test"), hpb=ENVIRONMENT.host_address("hpb")),
+    )
     run("chown", "-R", "bind:bind", "/var/lib/bind")
     run("systemctl", "restart", "named")
     certificate, private = pki.certificate(directory, [NAME])

@@ -251,9 +251,9 @@ results:
     step:
       description:
         - One of welcome, closed, websocket for the server, else one of request, hello, features, isolation, refusal,
-          direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, turn-443, screen, bitrate. There is no features step without
-          O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last one
-          with O(negative). For direct-ipv6 see O(families), for bitrate O(bitrate).
+          direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, turn-443, screen, bitrate. There is no features step
+          without O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last
+          one with O(negative). For direct-ipv6 see O(families), for bitrate O(bitrate).
       type: str
     name:
       description: The step's name for people.
@@ -346,7 +346,12 @@ INSTANCE = {
 }
 TURN = {
     "server": {"type": "str", "required": True},
-    "protocols": {"type": "list", "elements": "str", "choices": ["udp", "tcp", "tls", "443"], "default": ["udp", "tcp"]},
+    "protocols": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["udp", "tcp", "tls", "443"],
+        "default": ["udp", "tcp"],
+    },
     "tls_port": {"type": "int", "default": 5349},
     "name_443": {"type": "str", "default": ""},
 }

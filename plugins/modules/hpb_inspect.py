@@ -112,8 +112,8 @@ janus:
   returned: success
 coturn:
   description:
-    - C(stun) and C(tcp), empty when it answers on its address, else why not, and C(listening), C(port), C(tls_port) (0 for
-      none), C(realm), C(external) and C(ports) of its configuration.
+    - C(stun) and C(tcp), empty when it answers on its address, else why not, and C(listening), C(port), C(tls_port)
+      (0 for none), C(realm), C(external) and C(ports) of its configuration.
     - C(certificate) is what it shows on its port for TLS, as RV(certificate); empty when it has none.
   type: dict
   returned: success

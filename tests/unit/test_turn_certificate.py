@@ -301,8 +301,14 @@ def test_own_files_are_used_as_well(bed):
 @pytest.mark.parametrize(
     ("certificate", "key", "problem"),
     [
-        (*pem_pair(["talk.example.org"], 60), f"is for talk.example.org, expected also {NAME}, the name for TURN over TLS"),
-        (*pem_pair([NAME], 60, other_key=True), "and its key cannot be used (KEY_VALUES_MISMATCH), expected a chain (PEM)"),
+        (
+            *pem_pair(["talk.example.org"], 60),
+            f"is for talk.example.org, expected also {NAME}, the name for TURN over TLS",
+        ),
+        (
+            *pem_pair([NAME], 60, other_key=True),
+            "and its key cannot be used (KEY_VALUES_MISMATCH), expected a chain (PEM)",
+        ),
         (pem_pair([NAME], 60)[0], "nothing", "and its key cannot be used"),
         ("nothing", pem_pair([NAME], 60)[1], "holds no certificate, expected a chain (PEM)"),
         ("Schl\u00fcssel", "", "cannot be read"),
@@ -324,7 +330,10 @@ def test_what_cannot_be_used_changes_nothing(bed, certificate, key, problem):
 
 def test_a_file_that_is_not_traefiks_is_named(bed):
     bed.acme.write_text("[1]")
-    assert "expected to be Traefik's file of ACME certificates (JSON) and is not (AttributeError)" in bed.run(code=1)["error"]
+    assert (
+        "expected to be Traefik's file of ACME certificates (JSON) and is not (AttributeError)"
+        in bed.run(code=1)["error"]
+    )
     assert not bed.file.exists()
 
 

@@ -38,7 +38,8 @@ PLAY = """
           'acme_files': __traefik_acme_files, 'environment': __traefik_acme_environment,
           'coturn': lookup('ansible.builtin.template', template, template_vars={'settings': __coturn_main}),
           'coturn443': lookup('ansible.builtin.template', template, template_vars={'settings': __coturn_443_settings}),
-          'certificate': __coturn_certificate_config, 'servers': hpb_turn_tls_servers, 'all_servers': __hpb_turn_servers,
+          'certificate': __coturn_certificate_config, 'servers': hpb_turn_tls_servers,
+          'all_servers': __hpb_turn_servers,
           'tcp': __hpb_tcp_ports, 'udp': __hpb_udp_ports, 'names': __hpb_names, 'verify': __verify_turn,
           'watch': {'containers': __watch_config.containers, 'tls_port': __watch_config.turn.tls_port}} | to_json }}
 """
@@ -57,6 +58,7 @@ CASES = {
         "traefik_acme_dns_resolvers": ["192.0.2.53:53"],
         "traefik_acme_hours": 168,
         "traefik_acme_server": "https://acme.example.org/dir",
+        "traefik_acme_ca_files": ["{{ folder }}/one.pem", "{{ folder }}/two.pem"],
     },
 }
 
@@ -79,6 +81,8 @@ def play(folder: Path, cases: dict[str, dict]) -> subprocess.CompletedProcess:
         "hpb": {"hosts": {"talk.example.org": {}}},
         "nextcloud": {"children": {"nc": {"hosts": {"nc.example.org": {}}}}},
     }
+    for name in ("one", "two"):
+        (folder / f"{name}.pem").write_text(f"the authority {name}\n")
     (folder / "hosts.json").write_text(json.dumps(inventory))
     (folder / "play.yml").write_text(PLAY)
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
@@ -214,12 +218,19 @@ def test_names_are_proven_by_dns_without_a_secret_in_the_environment(rendered):
         "RFC2136_NAMESERVER": "192.0.2.53",
         "RFC2136_TTL": "60",
     }
-    assert case["acme_files"] == [{"name": "RFC2136_TSIG_SECRET", "content": TOKEN, "mode": "0600", "secret": True}]
+    assert case["acme_files"] == [
+        {"name": "RFC2136_TSIG_SECRET", "content": TOKEN, "mode": "0600", "secret": True},
+        {"name": "authorities.pem", "content": "the authority one\nthe authority two\n"},
+    ]
+    assert (acme["caCertificates"], acme["caSystemCertPool"]) == (["/config/authorities.pem"], True)
     assert TOKEN not in json.dumps(case["static"]) + json.dumps(case["environment"])
 
 
 REFUSED = {
-    "same": ({"hpb_turn_443_domain": "Talk.example.org"}, "the same as hpb_domain, expected another name for the same host"),
+    "same": (
+        {"hpb_turn_443_domain": "Talk.example.org"},
+        "the same as hpb_domain, expected another name for the same host",
+    ),
     "url": ({"hpb_turn_443_domain": "https://turn443.example.org"}, "expected a name without scheme and port"),
     "https": ({"hpb_turn_tls_port": 443}, "hpb_turn_tls_port is 443, expected a port of its own, such as 5349"),
     "turn": ({"hpb_turn_tls_port": 3478}, "hpb_turn_tls_port is 3478, expected a port of its own"),
@@ -228,7 +239,10 @@ REFUSED = {
         {"traefik_acme_dns_provider": "x", "traefik_acme_dns_credentials": {"a-b": TOKEN}},
         "names a-b, expected the name of an environment variable of the provider",
     ),
-    "authority": ({"traefik_acme_ca_files": ["/nowhere.pem"]}, "traefik_acme_ca_files names /nowhere.pem, expected a file"),
+    "authority": (
+        {"traefik_acme_ca_files": ["/nowhere.pem"]},
+        "traefik_acme_ca_files names /nowhere.pem, expected a file",
+    ),
 }
 
 

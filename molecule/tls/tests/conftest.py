@@ -41,7 +41,13 @@ def web():
 def play(*arguments: str, playbook: str = "site.yml") -> subprocess.CompletedProcess:
     """Run a playbook of the collection as a user does; returns the finished process with its whole output."""
     return subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-i", PROJECT / "molecule/tls/inventory.yml", playbook, *arguments],
+        [
+            Path(sys.executable).parent / "ansible-playbook",
+            "-i",
+            PROJECT / "molecule/tls/inventory.yml",
+            playbook,
+            *arguments,
+        ],
         cwd=PROJECT,
         env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "false"},
         capture_output=True,
@@ -56,7 +62,10 @@ def play(*arguments: str, playbook: str = "site.yml") -> subprocess.CompletedPro
 def tls(port: int, name: str) -> Iterator[ssl.SSLSocket]:
     """A TLS connection to the host of the backend, whose certificate must hold for `name` by the ACME server's root."""
     context = ssl.create_default_context(cafile=str(CACHE / "acme-root.pem"))
-    with socket.create_connection((ADDRESS, port), 10) as plain, context.wrap_socket(plain, server_hostname=name) as stream:
+    with (
+        socket.create_connection((ADDRESS, port), 10) as plain,
+        context.wrap_socket(plain, server_hostname=name) as stream,
+    ):
         yield stream
 
 

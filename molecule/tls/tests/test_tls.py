@@ -1,7 +1,7 @@
 # Copyright: nextcloud_talk.hpb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Certificates by ACME and their renewal during calls, TURN over TLS and on port 443, and taking all of it out again."""
+"""Certificates by ACME and their renewal during calls, TURN over TLS and on port 443, and taking all of it out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def call(hpb, monkeypatch, host: str, port: int, transport: str = "tls") -> Runn
             "url": f"https://{TALK}",
             "internal_secret": secrets["internal"],
             "ca_pem": [(CACHE / "acme-root.pem").read_text()],
-            "resolve": {name: ADDRESS for name in (TALK, TURN, TURN443)},
+            "resolve": dict.fromkeys([TALK, TURN, TURN443], ADDRESS),
             "backend": "https://nc.example.org",
             "relay": {"host": host, "port": port, "transport": transport, "secret": secrets["instances"]["nc"]["turn"]},
         }
@@ -86,7 +86,9 @@ def test_each_name_has_a_certificate_of_the_acme_server(port, name):
 
 def test_the_key_is_coturns_alone(hpb):
     """Readable for coturn's user, and for nobody else but root."""
-    found = hpb.check_output("stat -c '%%a %%u %%g' /opt/nextcloud-talk-hpb/coturn/tls /opt/nextcloud-talk-hpb/coturn/tls/turn.pem")
+    found = hpb.check_output(
+        "stat -c '%%a %%u %%g' /opt/nextcloud-talk-hpb/coturn/tls /opt/nextcloud-talk-hpb/coturn/tls/turn.pem"
+    )
     assert found.splitlines() == ["750 0 65534", "640 0 65534"]
 
 
@@ -214,7 +216,10 @@ def test_names_are_proven_by_dns_where_port_80_is_closed(hpb, tmp_path):
     assert "call over TURN on port 443" in done.stdout
     assert key not in done.stdout + done.stderr
     assert key not in hpb.check_output("docker inspect traefik")
-    assert hpb.check_output("stat -c '%%a %%u %%g' /opt/nextcloud-talk-hpb/traefik/config/RFC2136_TSIG_SECRET") == "600 0 0"
+    assert (
+        hpb.check_output("stat -c '%%a %%u %%g' /opt/nextcloud-talk-hpb/traefik/config/RFC2136_TSIG_SECRET")
+        == "600 0 0"
+    )
 
 
 def test_all_of_it_goes_when_it_is_switched_off(hpb, web):

@@ -4,19 +4,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring the certificate for TURN over TLS to coturn, and see that coturn shows it.
 
-`turn_certificate.py CONFIG [--wait SECONDS] [--check]` takes the certificate from where it is renewed (Traefik's file of
-ACME certificates, or two PEM files), writes certificate and key into one file that coturn's user can read, and sends
+`turn_certificate.py CONFIG [--wait SECONDS] [--check]` takes the certificate from where it is renewed (Traefik's file
+of ACME certificates, or two PEM files), writes certificate and key into one file that coturn's user can read, and sends
 coturn SIGUSR2 unless it shows already what stands in the file. Connections that exist are not touched by that. It keeps
 no state: what is there is compared, so a run that was cut off anywhere is completed by the next one.
 
-The last line of its output is JSON: `changed` (the file was written), `signalled`, `state` (served; waiting: there is no
-certificate yet; stopped: nothing listens on the port), `not_after` (seconds since the epoch, 0 without a certificate),
-`days` (left, rounded down) and `note` (a sentence, "" when all is well). Exit status 1 with a sentence on standard error
-when the certificate cannot be used or coturn does not take it; what coturn had stays in place then.
+The last line of its output is JSON: `changed` (the file was written), `signalled`, `state` (served; waiting: there is
+no certificate yet; stopped: nothing listens on the port), `not_after` (seconds since the epoch, 0 without a
+certificate), `days` (left, rounded down) and `note` (a sentence, "" when all is well). Exit status 1 with a sentence on
+standard error when the certificate cannot be used or coturn does not take it; what coturn had stays in place then.
 
-CONFIG is a JSON file: `acme` (path of Traefik's file, "" for the other way), `certificate` and `key` (paths), `name` (for
-which it must hold), `file`, `group` (gid), `address` and `port` of coturn, `container`, `docker`, `days` (left, below which
-there is a note).
+CONFIG is a JSON file: `acme` (path of Traefik's file, "" for the other way), `certificate` and `key` (paths), `name`
+(for which it must hold), `file`, `group` (gid), `address` and `port` of coturn, `container`, `docker`, `days` (left,
+below which there is a note).
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class CertificateError(Exception):
 class Pair:
     """A certificate chain with its key, as one PEM text.
 
-    `names` are the DNS names of the first certificate, `not_after` its end in seconds since the epoch, `der` its bytes.
-    Raises CertificateError when it cannot be read, or the key is another one's.
+    `names` are the DNS names of the first certificate, `not_after` its end in seconds since the epoch, `der` what it is
+    as bytes. Raises CertificateError when it cannot be read, or the key is another one's.
     """
 
     def __init__(self, text: str, where: str, scratch: Path) -> None:
@@ -71,8 +71,8 @@ class Pair:
             fields = _decoded(text, leaf.group(0), scratch)
         except (OSError, ValueError) as error:
             raise CertificateError(
-                f"The certificate of {where} and its key cannot be used ({_reason(error)}), expected a chain (PEM) that "
-                "begins with the certificate of this key."
+                f"The certificate of {where} and its key cannot be used ({_reason(error)}), expected a chain (PEM) "
+                "that begins with the certificate of this key."
             ) from error
         self.names = [value.lower() for kind, value in fields.get("subjectAltName", ()) if kind == "DNS"]
         self.not_after = float(ssl.cert_time_to_seconds(fields["notAfter"]))
@@ -123,10 +123,10 @@ def _write(path: Path, text: str, group: int, mode: int) -> None:
 
 
 def acme_pairs(text: str) -> list[str]:
-    """Return the certificates with their keys, each as one PEM text, in Traefik's file (pkg/provider/acme of Traefik).
+    """Return the certificates with their keys, each as one PEM text, in Traefik's file (its pkg/provider/acme).
 
-    It is `{resolver: {"Certificates": [{"domain", "certificate", "key"}]}}`, the last two PEM in base64. Raises ValueError,
-    KeyError, TypeError or AttributeError for anything else.
+    It is `{resolver: {"Certificates": [{"domain", "certificate", "key"}]}}`, the last two PEM in base64. Raises
+    ValueError, KeyError, TypeError or AttributeError for anything else.
     """
     found = []
     for resolver in (json.loads(text) or {}).values():
@@ -163,13 +163,14 @@ def from_files(certificate: Path, key: Path, name: str, scratch: Path) -> Pair:
         text = "\n".join(path.read_text(encoding="ascii").strip() for path in (certificate, key)) + "\n"
     except (OSError, ValueError) as error:
         raise CertificateError(
-            f"The certificate {certificate} or its key {key} cannot be read ({_reason(error)}): run the deployment again."
+            f"The certificate {certificate} or its key {key} cannot be read ({_reason(error)}): "
+            "run the deployment again."
         ) from error
     pair = Pair(text, str(certificate), scratch)
     if not pair.holds_for(name):
         raise CertificateError(
-            f"The certificate {certificate} is for {', '.join(pair.names) or 'no name'}, expected also {name}, the name for "
-            "TURN over TLS: get one that holds for it, correct hpb_turn_domain, or set hpb_turn_tls_port to 0."
+            f"The certificate {certificate} is for {', '.join(pair.names) or 'no name'}, expected also {name}, the "
+            "name for TURN over TLS: get one that holds for it, correct hpb_turn_domain, or set hpb_turn_tls_port to 0."
         )
     return pair
 
@@ -250,8 +251,8 @@ class Keeper:
             if not self.file.exists():
                 self._put(PLACEHOLDER)
             self.result["note"] = (
-                f"There is no certificate for {name} yet, so TURN over TLS does not work. It is brought to coturn as soon as "
-                "Traefik has it: see what docker logs traefik says of it."
+                f"There is no certificate for {name} yet, so TURN over TLS does not work. It is brought to coturn as "
+                "soon as Traefik has it: see what docker logs traefik says of it."
             )
             return
         left = (pair.not_after - time.time()) / 86400
@@ -304,7 +305,8 @@ class Keeper:
             problem = _reason(error)
         if problem:
             raise CertificateError(
-                f"The container {container} was expected to take SIGUSR2, but Docker said: {problem}. Look at docker ps -a."
+                f"The container {container} was expected to take SIGUSR2, but Docker said: {problem}. "
+                "Look at docker ps -a."
             )
         end = time.monotonic() + SIGNAL_SECONDS
         while shown(self.config["address"], self.config["port"], self.config["name"]) != pair.der:
@@ -320,7 +322,9 @@ def main() -> int:
     """Do what the command line asks; returns the exit status."""
     parser = argparse.ArgumentParser(description="Bring the certificate for TURN over TLS to coturn.")
     parser.add_argument("config", type=Path)
-    parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for a certificate that is not there yet")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, help="seconds to wait for a certificate that is not there yet"
+    )
     parser.add_argument("--check", action="store_true", help="say what would be done, and do nothing")
     options = parser.parse_args()
     with options.config.open(encoding="utf-8") as handle:
@@ -333,7 +337,7 @@ def main() -> int:
         except CertificateError as error:
             problem = str(error)
         except OSError as error:
-            problem = f"{error.filename or keeper.file} cannot be read or written ({error.strerror}): mend that, run this again."
+            problem = f"{error.filename or keeper.file} cannot be read or written ({error.strerror}): mend that."
     if problem or keeper.result["note"]:
         sys.stderr.write(f"{problem or keeper.result['note']}\n")
     sys.stdout.write(json.dumps(keeper.result) + "\n")
