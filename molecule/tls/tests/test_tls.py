@@ -219,8 +219,7 @@ def test_names_are_proven_by_dns_where_port_80_is_closed(hpb, tmp_path):
     assert key not in done.stdout + done.stderr
     assert key not in hpb.check_output("docker inspect traefik")
     assert (
-        hpb.check_output("stat -c '%a %u %g' /opt/nextcloud-talk-hpb/traefik/config/RFC2136_TSIG_SECRET")
-        == "600 0 0"
+        hpb.check_output("stat -c '%a %u %g' /opt/nextcloud-talk-hpb/traefik/config/RFC2136_TSIG_SECRET") == "600 0 0"
     )
 
 
