@@ -100,6 +100,8 @@ def main() -> None:
         key.touch(mode=0o600)
         key.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     write("/etc/bind/named.conf", NAMED.format(key=key.read_text()))
+    # What an earlier run has changed stands there.
+    run("rm", "-f", "/var/lib/bind/example.org.jnl")
     write(
         "/var/lib/bind/example.org",
         ZONE.format(own=ENVIRONMENT.host_address("test"), hpb=ENVIRONMENT.host_address("hpb")),

@@ -207,15 +207,14 @@ def test_names_are_proven_by_dns_where_port_80_is_closed(hpb, tmp_path):
     (tmp_path / "dns.json").write_text(json.dumps(variables))
     # As on a fresh host: otherwise Traefik asks for nothing.
     hpb.check_output("docker stop traefik")
-    hpb.check_output("rm /opt/nextcloud-talk-hpb/traefik/acme/acme.json")
+    hpb.check_output("rm -f /opt/nextcloud-talk-hpb/traefik/acme/acme.json")
     before = certificate(5349, TURN)["serialNumber"]
     with firewall(hpb, "INPUT -p tcp --dport 80 -j DROP"):
-        done = play("-e", f"@{tmp_path}/dns.json", "-vvv", "--diff")
+        done = play("-e", f"@{tmp_path}/dns.json", "-vvv", "--diff", playbook="playbooks/deploy.yml")
         assert done.returncode == 0, done.stdout[-4000:]
         serials = {certificate(port, name)["serialNumber"] for port, name in PLACES}
         assert len(serials) == 3
         assert before not in serials
-    assert "call over TURN on port 443" in done.stdout
     assert key not in done.stdout + done.stderr
     assert key not in hpb.check_output("docker inspect traefik")
     assert (
