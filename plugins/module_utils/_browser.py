@@ -90,14 +90,15 @@ class BrowserError(Exception):
     """The browser did not do as it was told; the message says what it said."""
 
 
-def rules(name: str, address: str) -> str:
-    """Return Chromium's rules for names: the one that there is has this address, and there is no other.
+def rules(*servers: tuple[str, str]) -> str:
+    """Return Chromium's rules for names: those of (name, address) that there are, and there is no other.
 
     They also hold for addresses over tcp, and not for names of TURN servers over udp, which are looked up elsewhere in
     Chromium: so it is given an address where no certificate wants a name.
     """
-    known = [f"MAP {name.lower().rstrip('.')} {bracketed(address)}"] if address and name != address else []
-    return ", ".join([*known, "MAP * ~NOTFOUND", *([f"EXCLUDE {bracketed(address)}"] if address else [])])
+    known = [f"MAP {name.lower().rstrip('.')} {bracketed(at)}" for name, at in servers if at and name != at]
+    addresses = dict.fromkeys(f"EXCLUDE {bracketed(address)}" for _name, address in servers if address)
+    return ", ".join([*known, "MAP * ~NOTFOUND", *addresses])
 
 
 def bracketed(address: str) -> str:
@@ -105,14 +106,15 @@ def bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def arguments(program: str, folder: str, name_rules: str, key: str, root: bool) -> list[str]:
-    """Return the command. key: what `key_of` returns of a server whose certificate has been checked, "" for none."""
+def arguments(program: str, folder: str, name_rules: str, keys: Sequence[str], root: bool) -> list[str]:
+    """Return the command. keys: what `key_of` returns of servers whose certificates have been checked, "" for none."""
+    known = ",".join(dict.fromkeys(filter(None, keys)))
     return [
         program,
         *FLAGS,
         f"--user-data-dir={folder}/profile",
         f"--host-resolver-rules={name_rules}",
-        *([f"--ignore-certificate-errors-spki-list={key}"] if key else []),
+        *([f"--ignore-certificate-errors-spki-list={known}"] if known else []),
         # Chromium refuses to start as root with it.
         *(["--no-sandbox"] if root else []),
         f"file://{folder}/page.html",

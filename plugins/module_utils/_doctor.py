@@ -27,7 +27,7 @@ BROWSER = "chromium"
 SERVER = "server"
 # Steps whose media come from Janus itself, those whose media go through coturn, and all that need the programs.
 DIRECT = ("direct", "direct-ipv6", "screen", "bitrate")
-RELAYED = ("turn-udp", "turn-tcp", "turn-tls")
+RELAYED = ("turn-udp", "turn-tcp", "turn-tls", "turn-443")
 CALLS = ("isolation", *DIRECT, *RELAYED)
 # Of these one that fails where the backend's own call works has a cause of its own, in Talk.
 USER_CALLS = ("user-call", "user-turn")
@@ -35,9 +35,12 @@ USER_CALLS = ("user-call", "user-turn")
 CLOCK_SECONDS = 45
 # The probe's TURN credentials count for an hour.
 TURN_SECONDS = 3500
+# Traefik renews 30 days before the end; what is below this was not renewed.
+SOON_DAYS = 14
 
 RUN = "ansible-playbook -i inventory nextcloud_talk.hpb."
-MEMORY = {name: f"{name}_memory" for name in ("nats", "janus", "coturn", "signalling", "traefik")}
+PROGRAMS = ("nats", "janus", "coturn", "coturn443", "signalling", "traefik")
+MEMORY = {name: f"{name.rstrip('43')}_memory" for name in PROGRAMS}
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,8 @@ def ailment(case: Case, name: str) -> tuple[str, str]:
 AFTER = {
     "nats": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
     "janus": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
-    "coturn": (*RELAYED, "user-turn"),
+    "coturn": ("turn-udp", "turn-tcp", "turn-tls", "user-turn"),
+    "coturn443": ("turn-443",),
     "signalling": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
     "traefik": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
 }
@@ -246,6 +250,7 @@ NAMES = {
     "nats": "NATS",
     "janus": "Janus",
     "coturn": "TURN server",
+    "coturn443": "TURN server for port 443",
     "signalling": "signaling server",
     "traefik": "proxy",
 }
@@ -266,7 +271,7 @@ def programs(case: Case) -> None:
     """A program is stopped, missing, in a loop, or silent. The signaling server waits for NATS and for Janus."""
     # What ails already explains why those do not work that need it.
     waiting = False
-    for name in ("nats", "janus", "coturn", "signalling", "traefik"):
+    for name in PROGRAMS:
         why, mend = ailment(case, name)
         if (
             not why
@@ -276,7 +281,7 @@ def programs(case: Case) -> None:
         ):
             continue
         waiting = waiting or name in ("nats", "janus")
-        case.dark = case.dark or name != "coturn"
+        case.dark = case.dark or not name.startswith("coturn")
         seen = [started(case, name), case.log(name)]
         place = {"instance": ALL, "step": SERVER, "what": NAMES[name]}
         case.found(f"{name}-down", case.failed(*AFTER[name]), why, mend, seen, **place)
@@ -420,6 +425,31 @@ def certificates(case: Case) -> None:
         case.found(
             "certificate-name", rows, why, mend, [case.log("traefik")], instance=ALL, step=SERVER, what="certificate"
         )
+
+
+def turn_certificate(case: Case) -> None:
+    """coturn has no certificate for TLS, an old one, or one for another name."""
+    coturn = case.part("coturn")
+    shown, name = coturn.get("certificate") or {}, str(coturn.get("realm") or "")
+    if not shown or shown.get("kind") in ("refused", "timeout", "unreachable"):
+        return
+    rows = [row for row in case.failed("turn-tls") if allocation(row) in ("certificate", "no tls")]
+    now, ended = case.context.get("time") or case.inspection.get("time") or 0, shown.get("not_after") or 0
+    place = {"instance": ALL, "step": SERVER, "what": "certificate of TURN"}
+    if shown.get("error"):
+        why = f"coturn has no certificate to speak TLS with on port {coturn.get('tls_port')}."
+        mend = case.on_host("systemctl start nextcloud-talk-hpb-turn-certificate (its status says what is missing)")
+        case.found("turn-certificate-missing", rows, why, mend, [case.log("traefik"), case.log("coturn")], **place)
+    elif now and ended < now:
+        why = f"The certificate with which coturn speaks TLS has expired for {(now - ended) / 86400:.0f} days."
+        case.found("turn-certificate-expired", rows, why, renewal(case), [case.log("coturn")], **place)
+    elif not covers(shown.get("names") or [], name):
+        why = f"The certificate with which coturn speaks TLS is for {and_list(shown['names'])}, not for {name}."
+        mend = f"Correct hpb_turn_domain or get a certificate for {name}. {renewal(case)}"
+        case.found("turn-certificate-name", rows, why, mend, [case.log("coturn")], **place)
+    elif now and ended - now < SOON_DAYS * 86400:
+        why = f"The certificate with which coturn speaks TLS ends in {(ended - now) / 86400:.0f} days."
+        case.found("turn-certificate-soon", rows, why, renewal(case), [case.log("traefik")], **place)
 
 
 def covers(names: Iterable[str], domain: str) -> bool:
@@ -819,6 +849,7 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     connections,
     clock,
     certificates,
+    turn_certificate,
     throttled,
     proxy,
     too_old,

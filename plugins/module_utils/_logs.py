@@ -40,6 +40,7 @@ _SHAPES = {
     "signalling": re.compile(r"(?:\d{4}/\d\d/\d\d [\d:.]+ )?(?=[\w.-]+\.go:\d+: )"),
     "traefik": re.compile(r"\d{4}-\d\d-\d\dT[\d:.+-]+Z? (?P<level>[A-Z]{3}) "),
 }
+_SHAPES["coturn443"] = _SHAPES["coturn"]
 _LEVELS = {
     **dict.fromkeys(["ERR", "ERROR", "FTL", "FATAL", "PNC", "CRITICAL"], ERROR),
     **dict.fromkeys(["WRN", "WARN", "WARNING"], WARNING),
@@ -102,7 +103,7 @@ def _level(container: str, words: Sequence[str], text: str) -> str:
     named = _LEVELS.get(words[0], INFO) if words else INFO
     if named != INFO:
         return named
-    if container == "coturn":
+    if container in ("coturn", "coturn443"):
         return WARNING if _REFUSED.search(text) else INFO
     if container == "signalling":
         if re.match(r"\S+\.go:\d+: WARNING", text):

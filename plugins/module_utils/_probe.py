@@ -45,6 +45,7 @@ STEP_NAMES = {
     "refusal": "wrong secret refused",
     "direct": "direct call",
     "direct-ipv6": "direct call over IPv6",
+    "turn-443": "call over TURN on port 443",
     "screen": "screen share",
     "bitrate": "bitrate limit",
     "user-settings": "what Talk tells a user",
@@ -132,7 +133,7 @@ def step_name(step: str) -> str:
 
 
 def turn_protocol(step: str) -> str:
-    """Return by which protocol a call reaches the TURN server, "" for one that uses none."""
+    """Return by which protocol a call reaches the TURN server (443 is TLS on that port), "" for one that uses none."""
     return step.partition("turn-")[2]
 
 
@@ -667,7 +668,8 @@ def no_description(stage: str, code: str, message: str) -> Verdict:
 
 def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str, Any]) -> Verdict:
     """Explain a TURN server that gives no relay address."""
-    port = f"{'tcp' if protocol == 'tls' else protocol} {server.rpartition(':')[2]}"
+    port = f"{protocol if protocol in ('udp', 'tcp') else 'tcp'} {server.rpartition(':')[2]}"
+    program = "coturn443, and of traefik" if protocol == "443" else "coturn"
     known = {
         "401": (
             f"The TURN server {server} refuses this instance's TURN secret (401).",
@@ -682,12 +684,12 @@ def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str,
             "Widen the relay range of coturn (min-port, max-port) and the firewall's.",
         ),
         "timeout": (
-            f"The TURN server {server} does not answer over {protocol}.",
-            f"Open {port} in the firewall before the HPB host. {RUN_DEPLOY} coturn.",
+            f"The TURN server {server} does not answer over {'tls' if protocol == '443' else protocol}.",
+            f"Open {port} in the firewall before the HPB host. {RUN_DEPLOY} {program}.",
         ),
         "refused": (
             f"Nothing listens for TURN on {server}.",
-            f"{RUN_DEPLOY} coturn.",
+            f"{RUN_DEPLOY} {program}.",
         ),
         "certificate": (
             f"The certificate of the TURN server {server} does not hold.",
@@ -704,7 +706,7 @@ def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str,
     }
     if error in known:
         return failed(*known[error], **evidence)
-    return failed(f"The TURN server {server} gives no relay address ({error}).", f"{RUN_DEPLOY} coturn.", **evidence)
+    return failed(f"The TURN server {server} gives no relay address ({error}).", f"{RUN_DEPLOY} {program}.", **evidence)
 
 
 def no_path(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> Verdict:

@@ -361,19 +361,20 @@ class Probe:
 
     async def _browser_command(self) -> list[str]:
         """Return the command that starts the browser, which finds the TURN server and nothing else."""
-        name, address, key = "", "", ""
-        if self.turn:
-            name, port = split_server(self._turn_address("tls"))
-            address = await asyncio.to_thread(_browser.address_of, name, port)
-            if "tls" in self.turn["protocols"]:
-                key = await asyncio.to_thread(_browser.checked_key, name, port, self.context)
-        return _browser.arguments(self.browser, self.folder, _browser.rules(name, address), key, os.geteuid() == 0)
+        servers, keys = [], []
+        protocols = self.turn.get("protocols") or []
+        for protocol in ("443", "tls") if "443" in protocols else ("tls",) if self.turn else ():
+            name, port = split_server(self._turn_address(protocol))
+            servers.append((name, await asyncio.to_thread(_browser.address_of, name, port)))
+            if protocol in protocols:
+                keys.append(await asyncio.to_thread(_browser.checked_key, name, port, self.context))
+        return _browser.arguments(self.browser, self.folder, _browser.rules(*servers), keys, os.geteuid() == 0)
 
     def _browser_relay(self, item: dict[str, Any], protocol: str) -> _call.Relay:
         """Return the TURN server as the browser gets it, by its address where no certificate wants its name."""
-        relay = self._relay(item, protocol)
+        relay = self._own_relay(item, protocol)
         host, port = split_server(self._turn_address(protocol))
-        address = host if protocol == "tls" else _browser.address_of(host, port) or host
+        address = host if protocol in ("tls", "443") else _browser.address_of(host, port) or host
         return replace(relay, host=address)
 
     async def _call_in(self, browser: _browser.Browser, item: dict[str, Any], step: str) -> None:
@@ -412,7 +413,9 @@ class Probe:
         return _call.Plan(data=True, family=family), self.seconds
 
     def _turn_address(self, protocol: str) -> str:
-        """Return the TURN server as people write it; over TLS it listens on another port."""
+        """Return the TURN server as people write it; over TLS it listens on another port, on 443 under another name."""
+        if protocol == "443":
+            return f"{self.turn['name_443']}:443"
         host, colon, _port = self.turn["server"].rpartition(":")
         return f"{host}{colon}{self.turn['tls_port']}" if protocol == "tls" else self.turn["server"]
 
@@ -422,7 +425,8 @@ class Probe:
 
     def _relay(self, protocol: str, username: str, password: str) -> _call.Relay:
         host, port = split_server(self._turn_address(protocol))
-        return _call.Relay(TURN_ALIAS if ":" in host else host, port, protocol, username, password)
+        transport = "tls" if protocol == "443" else protocol
+        return _call.Relay(TURN_ALIAS if ":" in host else host, port, transport, username, password)
 
     async def _internal_session(self, item: dict[str, Any]) -> Session:
         hello = _signaling_client.internal_hello(self.secret, item["url"])

@@ -34,6 +34,7 @@ CALLS = {
     "turn-udp": "Through TURN, UDP",
     "turn-tcp": "Through TURN, TCP",
     "turn-tls": "Through TURN, TLS",
+    "turn-443": "Through TURN, port 443",
     "screen": "Screen share",
     "user-call": "As a user",
     "user-turn": "As a user, TURN",
@@ -41,6 +42,7 @@ CALLS = {
     "browser-turn-udp": "Through TURN, UDP, in Chromium",
     "browser-turn-tcp": "Through TURN, TCP, in Chromium",
     "browser-turn-tls": "Through TURN, TLS, in Chromium",
+    "browser-turn-443": "Through TURN, port 443, in Chromium",
 }
 KINDS = {"audio": "sound", "video": "picture"}
 

@@ -131,14 +131,19 @@ options:
         description:
           - The transports to it. Each is a call of its own for each instance. For V(tls) the certificate must name the
             server as in O(turn.server), and hold by the same authorities as that of O(url).
+          - V(443) is TLS on port 443, where it is told from HTTPS by the name O(turn.name_443).
         type: list
         elements: str
-        choices: [udp, tcp, tls]
+        choices: [udp, tcp, tls, '443']
         default: [udp, tcp]
       tls_port:
         description: The port at which it speaks TLS.
         type: int
         default: 5349
+      name_443:
+        description: The name under which it is reached on port 443. Required for V(443) in O(turn.protocols).
+        type: str
+        default: ""
   families:
     description:
       - The families of addresses over which direct calls are placed, each one a call of its own. One that is named
@@ -291,10 +296,10 @@ results:
     step:
       description:
         - One of welcome, closed, websocket, chromium for the server, else one of request, hello, features, isolation,
-          refusal, direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, screen, bitrate, browser, browser-turn-udp,
-          browser-turn-tcp, browser-turn-tls. There is no features step without O(instances[].talk_version), no
-          isolation step for the first instance, and refusal only for the last one with O(negative). For direct-ipv6 see
-          O(families), for bitrate O(bitrate), for chromium and those in it O(browser).
+          refusal, direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, turn-443, screen, bitrate, browser,
+          browser-turn-udp, browser-turn-tcp, browser-turn-tls, browser-turn-443. There is no features step without
+          O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last one with
+          O(negative). For direct-ipv6 see O(families), for bitrate O(bitrate), for chromium and those in it O(browser).
         - With O(instances[].user) also user-settings, user-hello-v1, user-hello-v2, user-call and, with O(turn),
           user-turn.
       type: str
@@ -398,8 +403,14 @@ INSTANCE = {
 }
 TURN = {
     "server": {"type": "str", "required": True},
-    "protocols": {"type": "list", "elements": "str", "choices": ["udp", "tcp", "tls"], "default": ["udp", "tcp"]},
+    "protocols": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["udp", "tcp", "tls", "443"],
+        "default": ["udp", "tcp"],
+    },
     "tls_port": {"type": "int", "default": 5349},
+    "name_443": {"type": "str", "default": ""},
 }
 
 
@@ -442,6 +453,8 @@ def problem(params: dict[str, Any]) -> str:
                 f"The TURN server is the address {host}, expected a name for a call over TLS, whose certificate is "
                 "checked for it: correct turn.server, or take tls out of turn.protocols."
             )
+        if "443" in params["turn"]["protocols"] and not params["turn"]["name_443"]:
+            return "turn.protocols has 443, expected also the name for it: set turn.name_443, or take 443 out."
     return ""
 
 

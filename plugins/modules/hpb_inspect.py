@@ -112,8 +112,9 @@ janus:
   returned: success
 coturn:
   description:
-    - C(stun) and C(tcp), empty when it answers on its address, else why not, and C(listening), C(port), C(external) and
-      C(ports) of its configuration.
+    - C(stun) and C(tcp), empty when it answers on its address, else why not, and C(listening), C(port), C(tls_port)
+      (0 for none), C(realm), C(external) and C(ports) of its configuration.
+    - C(certificate) is what it shows on its port for TLS, as RV(certificate); empty when it has none.
   type: dict
   returned: success
 certificate:
@@ -239,7 +240,11 @@ class Look:
         port = int(_evidence.first(options.get("listening-port", [])) or 3478)
         ports = [_evidence.first(options.get(name, [])) for name in ("min-port", "max-port")]
         answer = _evidence.stun(listening, port, self.seconds)
+        realm, tls = (_evidence.first(options.get(name, [])) for name in ("realm", "tls-listening-port"))
         return {
+            "realm": realm,
+            "tls_port": int(tls or 0),
+            "certificate": _evidence.certificate(listening, int(tls), realm, self.seconds) if tls else {},
             "stun": answer["kind"],
             "tcp": _evidence.tcp(listening, port, self.seconds),
             "listening": listening,

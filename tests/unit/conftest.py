@@ -17,6 +17,16 @@ PLAYS = {
         "test_a_run_without_changes_costs_two_starts_of_php_for_each_instance",
         "test_another_host_of_the_instance_acts_when_the_first_is_away",
     ],
+    "test_turn_tls_roles": [
+        "test_nothing_changes_for_those_who_set_nothing",
+        "test_turn_over_tls",
+        "test_one_name_for_all_needs_one_certificate",
+        "test_turn_on_443",
+        "test_a_certificate_of_ones_own",
+        "test_the_staging_servers_certificates_do_not_stay",
+        "test_names_are_proven_by_dns_without_a_secret_in_the_environment",
+        "test_what_cannot_work_is_refused_before_anything_changes",
+    ],
     "test_verify_playbook": ["test_an_error_that_talk_finds_makes_the_verification_fail"],
     "test_watch_role": ["test_ladder"],
 }

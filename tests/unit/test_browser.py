@@ -45,19 +45,26 @@ PASSWORD = "a-credential-that-nobody-may-see"
     ],
 )
 def test_only_the_turn_server_is_found(name, address, expected):
-    assert _browser.rules(name, address) == expected
+    assert _browser.rules((name, address)) == expected
+
+
+def test_two_names_of_one_turn_server_are_found():
+    servers = ("turn.example.org", "192.0.2.1"), ("turn443.example.org", "192.0.2.1")
+    assert _browser.rules(*servers) == (
+        "MAP turn.example.org 192.0.2.1, MAP turn443.example.org 192.0.2.1, MAP * ~NOTFOUND, EXCLUDE 192.0.2.1"
+    )
 
 
 def test_the_command():
-    command = _browser.arguments("/opt/chromium", "/tmp/probe", "MAP * ~NOTFOUND", "", False)
+    command = _browser.arguments("/opt/chromium", "/tmp/probe", "MAP * ~NOTFOUND", [""], False)
     assert (command[0], command[-1]) == ("/opt/chromium", "file:///tmp/probe/page.html")
     assert "--user-data-dir=/tmp/probe/profile" in command
     assert "--host-resolver-rules=MAP * ~NOTFOUND" in command
     assert "--remote-debugging-pipe" in command and "--no-proxy-server" in command
     assert not [word for word in command if "certificate" in word or "sandbox" in word]
-    assert "--no-sandbox" in _browser.arguments("chromium", "/tmp/probe", "", "", True)
-    assert "--ignore-certificate-errors-spki-list=abc=" in _browser.arguments(
-        "chromium", "/tmp/probe", "", "abc=", True
+    assert "--no-sandbox" in _browser.arguments("chromium", "/tmp/probe", "", [], True)
+    assert "--ignore-certificate-errors-spki-list=abc=,def=" in _browser.arguments(
+        "chromium", "/tmp/probe", "", ["abc=", "", "def=", "abc="], True
     )
 
 
@@ -486,7 +493,7 @@ needs_chromium = pytest.mark.skipif(
 
 
 def command(folder: Path, name_rules: str = "MAP * ~NOTFOUND", key: str = "") -> list[str]:
-    return _browser.arguments(str(CHROMIUM), str(folder), name_rules, key, os.geteuid() == 0)
+    return _browser.arguments(str(CHROMIUM), str(folder), name_rules, [key], os.geteuid() == 0)
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -567,7 +574,7 @@ def test_chromium_reaches_no_name_but_those_it_is_given(tmp_path):
     async def look():
         server = await asyncio.start_server(lambda _reader, writer: (seen.append(1), writer.close()), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        name_rules = _browser.rules("turn.example.org", "127.0.0.1")
+        name_rules = _browser.rules(("turn.example.org", "127.0.0.1"))
         async with _browser.Browser(command(tmp_path, name_rules), str(tmp_path)) as browser:
             page = await browser.page()
             await page.run(_browser_call.SCRIPT)
@@ -607,7 +614,7 @@ def test_chromium_takes_the_certificate_whose_key_it_is_told(tmp_path, told, exp
     async def look():
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         port = server.sockets[0].getsockname()[1]
-        name_rules = _browser.rules("turn.example.org", "127.0.0.1")
+        name_rules = _browser.rules(("turn.example.org", "127.0.0.1"))
         async with _browser.Browser(command(tmp_path, name_rules, key), str(tmp_path)) as browser:
             page = await browser.page()
             await page.run(_browser_call.SCRIPT)

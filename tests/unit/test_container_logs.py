@@ -52,6 +52,7 @@ SHAPES = [
     ("coturn", "2026-11-24T15:27:58.864+0000 INFO error 401: Unauthorized", "info", "error 401: Unauthorized"),
     ("coturn", "2026-11-24T15:27:58.864+0000 INFO error 403: Forbidden IP", "warning", "error 403: Forbidden IP"),
     ("coturn", "12: (7): ERROR: Cannot bind", "error", "Cannot bind"),
+    ("coturn443", "2026-11-24T15:27:58.864+0000 INFO error 403: Forbidden IP", "warning", "error 403: Forbidden IP"),
     ("signalling", "hub.go:957: Unregister abc", "info", "hub.go:957: Unregister abc"),
     ("signalling", "client.go:9: Could not send ping", "error", "client.go:9: Could not send ping"),
     ("signalling", "2026/11/24 15:27:58 hub.go:9: Error joining", "error", "hub.go:9: Error joining"),

@@ -159,6 +159,28 @@ def crash_loop(scene):
     scene.inspection["coturn"].update(stun="refused", tcp="refused")
 
 
+def coturn_for_443_stopped(scene):
+    scene.inspection["containers"]["coturn443"] = {"state": "exited", "exit_code": 1, "log": []}
+    for id_ in IDS:
+        verdict = _probe.no_allocation("turn443.example.org:443", "443", "connection reset", {})
+        scene.report["results"].append(verdict.record(id_, "turn-443"))
+
+
+def turn_certificate(days=60.0, names=("turn.example.org",), error="", allocate="certificate"):
+    """What coturn shows on its port for TLS, and calls over that which fail."""
+
+    def build(scene):
+        shown = {"names": list(names), "not_after": 0 if error else scene.now + days * DAY, "error": error}
+        shown["kind"] = "tls" if error else ""
+        scene.inspection["coturn"].update(realm="turn.example.org", tls_port=5349, certificate=shown)
+        evidence = {"turn": {"allocate": allocate}}
+        for id_ in IDS if allocate else ():
+            verdict = _probe.no_allocation("turn.example.org:5349", "tls", allocate, evidence)
+            scene.report["results"].append(verdict.record(id_, "turn-tls"))
+
+    return build
+
+
 def missing_container(scene):
     scene.inspection["containers"]["traefik"]["state"] = "missing"
     scene.fail("all", "welcome", _probe.unreachable(ConnectionRefusedError(), HOST))
@@ -392,6 +414,13 @@ TABLE = [
     (recorded("traefik"), "traefik-down", "all", "traefik is stopped", "docker start traefik"),
     (made(killed_for_memory), "janus-down", "all", "killed for want of memory", "Raise janus_memory"),
     (made(crash_loop), "coturn-down", "all", "ends again and again right after its start (code 255)", "its log says"),
+    (made(coturn_for_443_stopped), "coturn443-down", "all", "coturn443 is stopped (code 1)", "docker start coturn443"),
+    (made(turn_certificate(-2)), "turn-certificate-expired", "all", "TLS has expired for 2 days", "port 80"),
+    (made(turn_certificate(3, allocate="")), "turn-certificate-soon", "all", "TLS ends in 3 days", "port 80"),
+    (made(turn_certificate(names=["talk.example.org"])), "turn-certificate-name", "all",
+     "is for talk.example.org, not for turn.example.org", "Correct hpb_turn_domain"),
+    (made(turn_certificate(error="no shared cipher", allocate="no tls")), "turn-certificate-missing", "all",
+     "no certificate to speak TLS with on port 5349", "systemctl start nextcloud-talk-hpb-turn-certificate"),
     (made(missing_container), "traefik-down", "all", "traefik does not exist", DEPLOY),
     (made(janus_hangs), "janus-down", "all", "takes no websocket on 127.0.0.1:8188", "docker restart janus"),
     (made(nats_given_up), "nats-lost", "all", "not connected to NATS although NATS runs", "docker restart signalling"),
@@ -456,6 +485,12 @@ def test_one_fault_is_one_finding(build, cause, instance, why, mend):
 
 def test_nothing_is_found_where_all_is_well():
     assert Scene().findings() == []
+
+
+def test_a_good_certificate_of_coturn_is_no_cause():
+    scene = Scene()
+    turn_certificate(allocate="")(scene)
+    assert scene.findings() == []
 
 
 def test_nothing_is_found_without_any_evidence():

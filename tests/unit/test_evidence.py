@@ -464,7 +464,11 @@ def test_the_look_at_a_host(look, tmp_path):
     (tmp_path / "inspect.json").write_text(json.dumps([state]), encoding="utf-8")
     for name, text in (
         ("janus/config/janus.jcfg", 'nat: {\n ice_enforce_list = "192.0.2.10"\n}\n'),
-        ("coturn/config/turnserver.conf", "listening-ip=127.0.0.1\nlistening-port=9\nmin-port=1\nmax-port=2\n"),
+        (
+            "coturn/config/turnserver.conf",
+            "listening-ip=127.0.0.1\nlistening-port=9\nmin-port=1\nmax-port=2\n"
+            "realm=turn.example.org\ntls-listening-port=9\n",
+        ),
     ):
         (tmp_path / "base" / name).parent.mkdir(parents=True)
         (tmp_path / "base" / name).write_text(text, encoding="utf-8")
@@ -487,6 +491,8 @@ def test_the_look_at_a_host(look, tmp_path):
         "1-2",
     )
     assert result["coturn"]["stun"] != ""
+    assert (result["coturn"]["realm"], result["coturn"]["tls_port"]) == ("turn.example.org", 9)
+    assert result["coturn"]["certificate"]["kind"] == "refused"
     assert abs(result["time"] - time.time()) < 60
 
 

@@ -194,6 +194,20 @@ def test_both_languages_hold_everything_that_is_to_be_entered(controller):
         assert SECRETS["second"]["backend"] not in text
 
 
+def test_each_way_to_turn_over_tls_is_entered_once(controller):
+    controller.data["hpb"]["vars"].update(hpb_turn_tls_port=5349, hpb_turn_443_domain="turn443.example.org")
+    controller.run()
+    secret = SECRETS["client"]["turn"]
+    for language, text in halves(controller.page("client")).items():
+        for server, port in (("turn.example.org:5349", 5349), ("turn443.example.org:443", 443)):
+            # Once to begin with, and once for new secrets.
+            assert text.count(f"occ talk:turn:add turns {server} tcp --secret={secret}") == 2, language
+            assert text.count(f"occ talk:turn:delete turns {server} tcp") == 1
+            assert f"| {server} | {port} tcp |" in text
+            assert f"| `{server}` |" in text
+        assert text.count("turns:") == 2
+
+
 def test_defaults_are_said_in_words(controller):
     controller.data["hpb"]["vars"].update(hpb_tls="private_ca", hpb_public_ip="", hpb_media_ip="192.0.2.77")
     controller.run()

@@ -547,6 +547,19 @@ def test_turn_over_tls_has_a_port_of_its_own():
     assert probe._turn_address("tls") == "turn.example.org:443"
 
 
+def test_turn_on_443_has_a_name_of_its_own():
+    turn = {
+        "server": "turn.example.org:3478",
+        "protocols": ["443"],
+        "tls_port": 5349,
+        "name_443": "turn443.example.org",
+    }
+    probe = _probe_run.Probe(spec(turn=turn))
+    assert "turn-443" in probe.calls
+    relay = probe._plan(probe.instances[0], "turn-443")[0].relay
+    assert (relay.uri, relay.transport) == ("turns:turn443.example.org:443?transport=tcp", "tls")
+
+
 def test_the_child_trusts_all_authorities_by_its_environment(tmp_path, monkeypatch):
     (tmp_path / "usual.pem").write_text("usual")
     (tmp_path / "file.pem").write_text("of a file")
@@ -636,6 +649,10 @@ def test_check_mode_places_no_call(web):
         (
             {"turn": {"server": "[2001:db8::1]:3478", "protocols": ["tls"]}},
             "The TURN server is the address 2001:db8::1, expected a name for a call over TLS",
+        ),
+        (
+            {"turn": {"server": "turn.example.org:3478", "protocols": ["443"]}},
+            "turn.protocols has 443, expected also the name for it",
         ),
     ],
 )

@@ -365,6 +365,7 @@ def test_each_way_is_a_call_of_its_own(protocols, families, expected):
     [
         ("turn-udp", "call over TURN udp", "udp"),
         ("turn-tls", "call over TURN tls", "tls"),
+        ("turn-443", "call over TURN on port 443", "443"),
         ("direct-ipv6", "direct call over IPv6", ""),
         ("screen", "screen share", ""),
     ],
@@ -376,6 +377,13 @@ def test_names_of_calls(step, name, protocol):
 def test_turn_over_tls_that_is_silent_needs_a_tcp_port():
     verdict = _probe.call_failed("turn-tls", "turn.example.org:5349", "turn", {"turn": {"allocate": "timeout"}})
     assert verdict.remedy.startswith("Open tcp 5349 in the firewall")
+
+
+def test_turn_on_443_that_is_silent_leads_to_both_programs():
+    verdict = _probe.call_failed("turn-443", "turn443.example.org:443", "turn", {"turn": {"allocate": "timeout"}})
+    assert verdict.cause == "The TURN server turn443.example.org:443 does not answer over tls."
+    assert "Open tcp 443 in the firewall" in verdict.remedy
+    assert "coturn443, and of traefik" in verdict.remedy
 
 
 def test_a_family_that_nobody_asked_for_is_no_failure():

@@ -826,3 +826,31 @@ def test_writers_of_several_machines_lose_nothing(tmp_path):
     for name, result in zip(names, start_all(nextcloud, runs)):
         assert facts(result) == (True, [f"added the TURN server turn {name} udp,tcp"])
     assert sorted(entry["server"] for entry in nextcloud.stored("turn_servers")) == names
+
+
+def test_ways_to_turn_over_tls_stay_single_and_go_when_they_are_former(nextcloud):
+    """Several entries of ours beside each other, as TURN over TLS and on 443 need them."""
+    plain, tls, on_443 = (
+        {"schemes": schemes, "server": server, "protocols": protocols}
+        for schemes, server, protocols in (
+            ("turn", STUN, "udp,tcp"),
+            ("turns", "turn.example.org:5349", "tcp"),
+            ("turns", "turn443.example.org:443", "tcp"),
+        )
+    )
+
+    def run(*servers, former=()):
+        options = {**REGISTRATION, "turn_servers": list(servers), "former_servers": list(former)}
+        return nextcloud.run("talk_registration", **options)["changed"]
+
+    def stored():
+        return [{key: entry[key] for key in plain} for entry in nextcloud.stored("turn_servers")]
+
+    assert run(plain)
+    assert run(plain, tls, on_443)
+    assert stored() == [plain, tls, on_443]
+    assert not run(plain, tls, on_443)
+    assert run(plain, on_443, former=[tls["server"]])
+    assert stored() == [plain, on_443]
+    assert run(plain, former=[tls["server"], on_443["server"]])
+    assert stored() == [plain]
