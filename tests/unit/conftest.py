@@ -10,6 +10,11 @@ import pytest
 # Files that run playbooks, several seconds each, and those of their tests that are run for every change.
 PLAYS = {
     "test_handover": ["test_pages_are_private_and_written_again_only_when_something_changes"],
+    "test_proxy_role": [
+        "test_all_files_are_there_and_readable_by_the_proxy",
+        *(f"test_{kind}" for kind in ("nginx", "apache", "caddy", "haproxy", "traefik")),
+        "test_the_run_says_what_to_do",
+    ],
     "test_report_role": ["test_a_failed_run_leaves_its_reports"],
     "test_rotate_playbook": ["test_a_nextcloud_that_fails_keeps_its_secrets_and_a_named_one_is_handed_over"],
     "test_secrets_playbook": ["test_out_and_in_again"],
