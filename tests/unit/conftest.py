@@ -22,6 +22,14 @@ PLAYS = {
         "test_a_run_without_changes_costs_two_starts_of_php_for_each_instance",
         "test_another_host_of_the_instance_acts_when_the_first_is_away",
     ],
+    "test_traefik_role": [
+        "test_what_cannot_work_is_one_sentence",
+        "test_header_aliases_are_deleted_where_traefik_knows_how",
+        "test_the_root_alone_is_served",
+        "test_paths_are_served_besides",
+        "test_the_resolver_and_the_port",
+        "test_the_dashboard_has_hashes_that_stay_the_same",
+    ],
     "test_verify_playbook": ["test_an_error_that_talk_finds_makes_the_verification_fail"],
     "test_watch_role": ["test_ladder"],
 }
