@@ -44,15 +44,10 @@ def surface(prefix: str = "") -> dict[str, Any]:
     routes = []
     for route in ROUTES:
         base, slash, leaf = str(route["path"]).rpartition("/")
-        matcher = "Path" if route["exact"] else "PathPrefix"
-        routes.append(
-            {
-                **route,
-                "base": base + slash,
-                "leaf": leaf or ROOM,
-                "rule": f"{matcher}(`{prefix}{route['path']}`)",
-            }
-        )
+        whole = f"{prefix}{route['path']}"
+        # A prefix would let ..%2f pass, which the server takes for a way up.
+        rule = f"Path(`{whole}`)" if route["exact"] else f"PathRegexp(`^{whole}{ROOM}$`)"
+        routes.append({**route, "base": base + slash, "leaf": leaf or ROOM, "rule": rule})
     pattern = "|".join((route["base"] + route["leaf"])[1:] for route in routes)
     return {"prefix": prefix, "routes": routes, "pattern": pattern, "max_body": MAX_BODY, "idle": IDLE_SECONDS}
 

@@ -49,10 +49,12 @@ def test_base_and_leaf_make_the_path():
     ]
 
 
-ROOT_RULE = "Host(`talk.example.org`) && (Path(`/spreed`) || Path(`/api/v1/welcome`) || PathPrefix(`/api/v1/room/`))"
+ROOT_RULE = (
+    "Host(`talk.example.org`) && (Path(`/spreed`) || Path(`/api/v1/welcome`) || PathRegexp(`^/api/v1/room/[^/.%]+$`))"
+)
 PATH_RULE = (
     f"Host(`talk.example.org`) && (Path(`{PREFIX}/spreed`) || Path(`{PREFIX}/api/v1/welcome`) || "
-    f"PathPrefix(`{PREFIX}/api/v1/room/`))"
+    f"PathRegexp(`^{PREFIX}/api/v1/room/[^/.%]+$`))"
 )
 HEADERS = {"headers": {"stsSeconds": 31536000, "contentTypeNosniff": True}}
 

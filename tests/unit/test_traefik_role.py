@@ -17,7 +17,9 @@ from passlib.hash import bcrypt
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
-RULE = "Host(`talk.example.org`) && (Path(`/spreed`) || Path(`/api/v1/welcome`) || PathPrefix(`/api/v1/room/`))"
+RULE = (
+    "Host(`talk.example.org`) && (Path(`/spreed`) || Path(`/api/v1/welcome`) || PathRegexp(`^/api/v1/room/[^/.%]+$`))"
+)
 DASHBOARD = {"traefik_dashboard": True, "traefik_dashboard_users": {"admin": PASSWORD, "other": PASSWORD}}
 
 GOOD = {
@@ -44,7 +46,7 @@ BAD = {
         {**DASHBOARD, "traefik_dashboard_users": {"admin": "too short"}},
         "The password of admin in traefik_dashboard_users is short, expected 12 characters or more",
     ),
-    "same path": ({**DASHBOARD, "hpb_path": "/traefik"}, "The path /traefik is that of the dashboard, expected another"),
+    "same path": ({**DASHBOARD, "hpb_path": "/traefik"}, "The path /traefik is that of the dashboard, expected"),
 }
 CASE = [
     {
@@ -63,7 +65,7 @@ CASE = [
                 "ansible.builtin.copy": {
                     "dest": "{{ case.file }}",
                     "mode": "0644",
-                    "content": "{{ {'static': __traefik_static, 'text': __traefik_dynamic_text} | to_json }}",
+                    "content": "{{ {'static': __traefik_static_whole, 'text': __traefik_dynamic_text} | to_json }}",
                 },
             },
         ],
@@ -176,6 +178,8 @@ def test_the_resolver_and_the_port(found):
 
 
 def test_the_dashboard_has_hashes_that_stay_the_same(found):
+    assert found["dashboard"]["static"]["api"] == {"dashboard": True, "basePath": "/traefik"}
+    assert "api" not in found["plain"]["static"]
     text = found["dashboard"]["text"]
     assert PASSWORD not in text
     http = yaml.safe_load(text)["http"]
