@@ -14,6 +14,7 @@ PLAYS = {
         "test_all_files_are_there_and_readable_by_the_proxy",
         *(f"test_{kind}" for kind in ("nginx", "apache", "caddy", "haproxy", "traefik")),
         "test_the_run_says_what_to_do",
+        "test_every_origin_of_the_certificate_has_its_tasks",
     ],
     "test_report_role": ["test_a_failed_run_leaves_its_reports"],
     "test_rotate_playbook": ["test_a_nextcloud_that_fails_keeps_its_secrets_and_a_named_one_is_handed_over"],

@@ -186,3 +186,10 @@ def test_the_run_says_what_to_do(run):
     # One that was chosen is shown as a whole, five would be no help.
     assert "respond 404" in said
     assert "RedirectMatch" not in said
+
+
+def test_every_origin_of_the_certificate_has_its_tasks():
+    specs = yaml.safe_load((ROOT / "roles/hpb/meta/argument_specs.yml").read_text())
+    choices = specs["argument_specs"]["main"]["options"]["hpb_tls"]["choices"]
+    assert "proxy" in choices
+    assert [one for one in choices if not (ROOT / f"roles/host/tasks/tls_{one}.yml").is_file()] == []
