@@ -395,6 +395,8 @@ def renewal(case: Case) -> str:
         return f"Renew the certificate that hpb_tls_certificate names, then run {RUN}deploy"
     if kind == "private_ca":
         return f"Run {RUN}deploy"
+    if kind == "proxy":
+        return f"Renew the certificate of {case.domain} on your proxy"
     return (
         f"Let port 80 of {case.domain} be reached from the internet, then on {case.host}: docker restart traefik "
         "(its log says what Let's Encrypt answered)"

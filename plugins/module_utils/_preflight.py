@@ -10,6 +10,7 @@ of what they returned.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
 from collections.abc import Iterable
@@ -155,6 +156,36 @@ def resolve(name: str) -> list[str]:
     return sorted({str(answer[4][0]) for answer in answers})
 
 
+def seat(inspected: str, network: str, container: str) -> tuple[dict, str]:
+    """Return where a container is in a Docker network, and "" or why that is not known.
+
+    `inspected` is what `docker container inspect` wrote, ``[]`` for an unknown container. The first is ``{"address",
+    "gateway" (the host's address in the network), "fixed" (whether the address is the container's for good)}``, or {}.
+    """
+    expected = f"expected your proxy running in the Docker network {network} (hpb_proxy_network)"
+    try:
+        entries = json.loads(inspected)
+    except ValueError:
+        entries = []
+    if not entries:
+        return (
+            {},
+            f"There is no container {container} (hpb_proxy_container), {expected}: correct the name, or start it.",
+        )
+    networks = (entries[0].get("NetworkSettings") or {}).get("Networks") or {}
+    place = networks.get(network)
+    if place is None:
+        known = ", ".join(sorted(networks)) or "no network"
+        return {}, f"The container {container} is in {known}, {expected}: correct one of the two names."
+    if not place.get("IPAddress") or not place.get("Gateway"):
+        return {}, (
+            f"The container {container} has no address in {network}, or the host has none there, {expected}: start it; "
+            f"a network that is internal to its containers cannot be used."
+        )
+    fixed = bool((place.get("IPAMConfig") or {}).get("IPv4Address"))
+    return {"address": place["IPAddress"], "gateway": place["Gateway"], "fixed": fixed}, ""
+
+
 def engine_packages(distribution: str, release: str) -> list[str]:
     """Return the packages that make a Docker engine and its command line on a distribution (os-release ID, VERSION_ID).
 
@@ -170,8 +201,9 @@ def problems(facts: dict, wanted: dict) -> list[str]:
     :param facts: ``architecture`` (as uname says), ``distribution`` and ``release`` (os-release ID and
         VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
         there answered), ``free_mb`` ({directory: MiB}), ``addresses`` ({name: [address]}), ``local`` ({address:
-        bool}), ``media_ip``, ``taken`` (as `foreign` returns it).
-    :param wanted: ``public_ip`` (empty: the host's own address is public), ``min_free_mb`` (MiB).
+        bool}), ``media_ip``, ``taken`` (as `foreign` returns it), ``proxy_error`` (as `seat` returns it).
+    :param wanted: ``public_ip`` (empty: the host's own address is public), ``min_free_mb`` (MiB), ``listen`` (addresses
+        of the signaling server).
     :returns: one sentence for each problem, none when the host is fit.
     """
     found = []
@@ -210,6 +242,14 @@ def problems(facts: dict, wanted: dict) -> list[str]:
             f"hpb_media_ip is {facts['media_ip']}, expected an address of this host: behind NAT that is the private "
             "one, and the public one goes into hpb_public_ip."
         )
+    if facts.get("proxy_error"):
+        found.append(facts["proxy_error"])
+    for address in wanted.get("listen") or []:
+        if not facts["local"].get(address, False):
+            found.append(
+                f"hpb_signaling_address is {address}, expected an address of this host, which your proxy reaches: "
+                "correct the variable."
+            )
     found.extend(_names(facts, wanted))
     for port, holder in sorted(facts["taken"].items()):
         found.append(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Roles whose prefix is an everyday word, and whose own variables nobody sets in an inventory.
-NOT_CHECKED = frozenset({"container", "host"})
+NOT_CHECKED = frozenset({"container", "host", "proxy"})
 
 # Prefixes that no role has: the collection-wide one, and upstream's spelling of `signalling`.
 FURTHER = frozenset({"hpb", "signaling"})

@@ -57,6 +57,19 @@ options:
     description: Directory of the backend. Its C(deployed.json) and C(secrets/secrets.json) are looked for.
     type: path
     required: true
+  listen:
+    description: Addresses that the signaling server will listen on, which must be this host's.
+    type: list
+    elements: str
+    default: []
+  proxy_network:
+    description: Docker network in which the container O(proxy_container) is looked for.
+    type: str
+    default: ""
+  proxy_container:
+    description: Container of a reverse proxy that runs in Docker on this host. Empty for none.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -103,6 +116,12 @@ media_ip:
   description: Address of this host for media.
   type: str
   returned: success
+proxy:
+  description:
+    - Where O(proxy_container) is - its C(address) in the network, the host's address there (C(gateway)), and whether
+      the former is C(fixed). Empty when none was asked for or it was not found.
+  type: dict
+  returned: success
 deployed:
   description: What was deployed last, as kept in C(deployed.json). Empty on a bare host.
   type: dict
@@ -147,6 +166,16 @@ def our_containers(module: AnsibleModule) -> dict[str, tuple[int, str]]:
     return {name.lstrip("/"): (int(pid), started) for name, pid, started in lines}
 
 
+def seat(module: AnsibleModule, network: str, container: str) -> tuple[dict, str]:
+    """Return (where the proxy's container is in the Docker network, "") or ({}, why that is not known)."""
+    if not container:
+        return {}, ""
+    if shutil.which("docker") is None:
+        return {}, f"There is no Docker on this host, expected the container {container} (hpb_proxy_container) in it."
+    _code, out, _err = module.run_command(["docker", "container", "inspect", container])
+    return _preflight.seat(out, network, container)
+
+
 def free_mb(path: Path) -> int:
     """Return the MiB that are free where `path` is or will be."""
     while not path.exists():
@@ -181,6 +210,9 @@ def main() -> None:
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "min_free_mb": {"type": "int", "default": 2048},
             "base_dir": {"type": "path", "required": True},
+            "listen": {"type": "list", "elements": "str", "default": []},
+            "proxy_network": {"type": "str", "default": ""},
+            "proxy_container": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -190,7 +222,8 @@ def main() -> None:
     release = _preflight.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     addresses = {name: _preflight.resolve(name) for name in wanted["names"]}
     media_ip = wanted["media_ip"] or _preflight.default_address()
-    known = {media_ip} | {address for found in addresses.values() for address in found}
+    proxy, proxy_error = seat(module, wanted["proxy_network"], wanted["proxy_container"])
+    known = {media_ip, *wanted["listen"]} | {address for found in addresses.values() for address in found}
     containers = our_containers(module) if version else {}
     facts = {
         "architecture": platform.machine(),
@@ -203,6 +236,7 @@ def main() -> None:
         "addresses": addresses,
         "local": {address: _preflight.is_local(address) for address in known if address},
         "media_ip": media_ip,
+        "proxy_error": proxy_error,
         "taken": _preflight.foreign(
             {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]}, {pid for pid, _started in containers.values()}
         ),
@@ -217,6 +251,7 @@ def main() -> None:
         cryptography=importlib.util.find_spec("cryptography") is not None,
         cpus=os.cpu_count() or 1,
         media_ip=media_ip,
+        proxy=proxy,
         deployed=read_deployed(module, base / "deployed.json"),
         secrets_exist=(base / "secrets" / "secrets.json").exists(),
     )

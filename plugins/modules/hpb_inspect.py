@@ -44,6 +44,14 @@ options:
     type: list
     elements: str
     default: [nats, janus, coturn, signalling, traefik]
+  signalling_port:
+    description: Port of the signaling server on this host.
+    type: int
+    default: 8080
+  proxy_address:
+    description: Address at which the proxy is asked for its certificate.
+    type: str
+    default: 127.0.0.1
   nextclouds:
     description: The Nextclouds that the signaling server must reach.
     type: list
@@ -119,8 +127,8 @@ coturn:
   returned: success
 certificate:
   description:
-    - The certificate that is shown for O(domain) on this host - C(names), C(issuer), C(not_before) and C(not_after) in
-      Unix seconds, and C(error) with C(kind) when there is none.
+    - The certificate that is shown for O(domain) at O(proxy_address) - C(names), C(issuer), C(not_before) and
+      C(not_after) in Unix seconds, and C(error) with C(kind) when there is none.
   type: dict
   returned: success
 addresses:
@@ -156,7 +164,6 @@ from urllib.parse import urlsplit  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence  # noqa: E402
 
-SIGNALLING = 8080
 NATS_MONITOR = 8222
 JANUS = 8188
 CAPABILITIES = "/ocs/v2.php/cloud/capabilities?format=json"
@@ -204,15 +211,16 @@ class Look:
 
     def signalling(self) -> dict[str, Any]:
         """Return what the signaling server says on the loopback."""
-        welcome = _evidence.local(SIGNALLING, "/api/v1/welcome", self.seconds)
-        info = _evidence.local(SIGNALLING, "/api/v1/serverinfo", self.seconds)
-        metrics = _evidence.local(SIGNALLING, "/metrics", self.seconds)
+        port = self.module.params["signalling_port"]
+        welcome = _evidence.local(port, "/api/v1/welcome", self.seconds)
+        info = _evidence.local(port, "/api/v1/serverinfo", self.seconds)
+        metrics = _evidence.local(port, "/metrics", self.seconds)
         return {
             "status": welcome["status"],
             "error": welcome["kind"],
             "version": str(parsed(welcome["body"]).get("version", "")),
             "features": _evidence.features(welcome["headers"]),
-            "upgrade": _evidence.upgrade(SIGNALLING, "/spreed", "", self.seconds),
+            "upgrade": _evidence.upgrade(port, "/spreed", "", self.seconds),
             "serverinfo": parsed(info["body"]) if info["status"] == 200 else {},
             "sessions": _evidence.session_limits(metrics["body"]) if metrics["status"] == 200 else {},
         }
@@ -321,6 +329,8 @@ def main() -> None:
                 "elements": "str",
                 "default": ["nats", "janus", "coturn", "signalling", "traefik"],
             },
+            "signalling_port": {"type": "int", "default": 8080},
+            "proxy_address": {"type": "str", "default": "127.0.0.1"},
             "nextclouds": {"type": "list", "elements": "dict", "default": [], "options": nextcloud},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "timeout": {"type": "int", "default": 5},
@@ -341,7 +351,9 @@ def main() -> None:
         nats=look.nats(),
         janus=look.janus(),
         coturn=look.coturn(),
-        certificate=_evidence.certificate("127.0.0.1", 443, module.params["domain"], module.params["timeout"]),
+        certificate=_evidence.certificate(
+            module.params["proxy_address"], 443, module.params["domain"], module.params["timeout"]
+        ),
         addresses=_evidence.host_addresses(text_of(proc / "fib_trie"), text_of(proc / "if_inet6")),
         firewall=look.firewall(),
         nextclouds=look.nextclouds(running),

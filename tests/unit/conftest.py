@@ -10,12 +10,26 @@ import pytest
 # Files that run playbooks, several seconds each, and those of their tests that are run for every change.
 PLAYS = {
     "test_handover": ["test_pages_are_private_and_written_again_only_when_something_changes"],
+    "test_proxy_role": [
+        "test_all_files_are_there_and_readable_by_the_proxy",
+        *(f"test_{kind}" for kind in ("nginx", "apache", "caddy", "haproxy", "traefik")),
+        "test_the_run_says_what_to_do",
+        "test_every_origin_of_the_certificate_has_its_tasks",
+    ],
     "test_report_role": ["test_a_failed_run_leaves_its_reports"],
     "test_rotate_playbook": ["test_a_nextcloud_that_fails_keeps_its_secrets_and_a_named_one_is_handed_over"],
     "test_secrets_playbook": ["test_out_and_in_again"],
     "test_talk_role": [
         "test_a_run_without_changes_costs_two_starts_of_php_for_each_instance",
         "test_another_host_of_the_instance_acts_when_the_first_is_away",
+    ],
+    "test_traefik_role": [
+        "test_what_cannot_work_is_one_sentence",
+        "test_header_aliases_are_deleted_where_traefik_knows_how",
+        "test_the_root_alone_is_served",
+        "test_paths_are_served_besides",
+        "test_the_resolver_and_the_port",
+        "test_the_dashboard_has_hashes_that_stay_the_same",
     ],
     "test_turn_tls_roles": [
         "test_nothing_changes_for_those_who_set_nothing",

@@ -188,7 +188,7 @@ def test_turn_on_443(rendered):
     assert case["names"] == ["talk.example.org", "turn.example.org", "turn443.example.org"]
     assert (case["tcp"][-1], case["udp"]) == (3480, [3478, 3480])
     assert (case["verify"]["protocols"], case["verify"]["name_443"]) == (["udp", "tcp", "443"], "turn443.example.org")
-    assert case["watch"]["containers"][-1] == "coturn443"
+    assert "coturn443" in case["watch"]["containers"]
 
 
 def test_a_certificate_of_ones_own(rendered):

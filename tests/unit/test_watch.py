@@ -209,6 +209,13 @@ def served_by(bed, authority, days):
     bed.nextcloud.context = authority.context("nc.example.org", days)
 
 
+def behind_another_proxy(bed, path="", days=100.0):
+    bed.config |= {"containers": [name for name in NAMES if name != "traefik"], "tls": "proxy"}
+    bed.names(bed.config["containers"])
+    bed.config["signaling"]["url"] += path
+    bed.signaling.context = bed.authority.context("talk.example.org", days)
+
+
 FAULTS = {
     "no mcu": (
         lambda bed: setattr(bed, "features", "welcome"),
@@ -233,6 +240,16 @@ FAULTS = {
         lambda bed: setattr(bed.signaling, "answer", lambda *_words: (502, {}, "Bad Gateway")),
         "signaling: https://talk.example.org/api/v1/welcome answers 502, expected the welcome of the signaling server. "
         "docker logs --tail 50 traefik",
+    ),
+    "a proxy that was there does not serve the path": (
+        lambda bed: behind_another_proxy(bed, "/standalone-signaling"),
+        "signaling: https://talk.example.org/standalone-signaling/api/v1/welcome answers 404, expected the welcome of "
+        "the signaling server. let your proxy pass on what its file in proxy/ says",
+    ),
+    "a proxy that was there has a certificate that ends soon": (
+        lambda bed: behind_another_proxy(bed, days=13.2),
+        "certificate/signaling: The certificate of https://talk.example.org ends in 13 days. renew the certificate of "
+        "talk.example.org on your proxy",
     ),
     "NATS without the signaling server": (
         lambda bed: setattr(bed, "connections", 0),

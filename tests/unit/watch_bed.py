@@ -47,7 +47,7 @@ import json, os, pathlib, sys
 here = pathlib.Path({folder!r})
 with open(here / "docker-calls", "a") as calls:
     calls.write(json.dumps([sys.argv[1:], dict(os.environ)]) + "\\n")
-names = {names!r}
+names = json.loads((here / "names").read_text())
 assert sys.argv[1:] == ["inspect", "--type", "container", "--format", "{{{{json .Name}}}} {{{{json .State}}}}", *names]
 states = json.loads((here / "containers").read_text())
 if states is None:
@@ -299,9 +299,9 @@ class Bed:
         self.nats = Web(lambda *_words: (200, {}, json.dumps({"connections": self.connections})))
         self.hook = Web(self.post)
         docker = folder / "docker"
-        docker.write_text(DOCKER.format(python=sys.executable, folder=str(folder), names=NAMES), encoding="utf-8")
+        docker.write_text(DOCKER.format(python=sys.executable, folder=str(folder)), encoding="utf-8")
         docker.chmod(0o755)
-        self.containers()
+        self.names(NAMES)
         for name in ("base/secrets", "state", "metrics"):
             (folder / name).mkdir(parents=True)
         self.deployed()
@@ -343,6 +343,11 @@ class Bed:
 
     def put(self, name: str, document) -> None:
         (self.folder / name).write_text(json.dumps(document), encoding="utf-8")
+
+    def names(self, names: list[str]) -> None:
+        """Set which containers are asked for; all of them are well."""
+        self.put("names", names)
+        self.put("containers", dict.fromkeys(names, WELL))
 
     def containers(self, **other) -> None:
         """Set the states of the containers; None: there is none of that name."""

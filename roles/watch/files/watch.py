@@ -97,7 +97,7 @@ class Finding:
 class Settings:
     """The configuration; `raw` is the JSON document.
 
-    Keys: host, base_dir, state_dir, docker, containers, timeout (s), tls (acme, files or private_ca), signaling
+    Keys: host, base_dir, state_dir, docker, containers, timeout (s), tls (acme, files, private_ca or proxy), signaling
     {url, address}, nats (URL of its monitor), janus {address, port}, turn {name, address, port, tls_port,
     allocation}, ca_files, resolve {name: address}, certificate_days, disk_free_mb, mail {to, from, host, port,
     starttls, user, password} or null, webhook {url, token} or null, textfile_dir.
@@ -253,19 +253,22 @@ def open_signaling(settings: Settings) -> socket.socket:
 
 def look_at_signaling(settings: Settings) -> None:
     """Ask for the welcome as a client does (strukturag/nextcloud-spreed-signaling, server/backend_server.go)."""
-    name = str(urlsplit(settings["signaling"]["url"]).hostname)
-    asked = f"https://{name}/api/v1/welcome"
+    parts = urlsplit(settings["signaling"]["url"])
+    name, path = str(parts.hostname), parts.path.rstrip("/") + "/api/v1/welcome"
+    asked = f"https://{name}{path}"
+    ours = "traefik" in settings["containers"]
     try:
         with open_signaling(settings) as plain, settings.context.wrap_socket(plain, server_hostname=name) as stream:
-            status, headers, body = request(stream, name, "/api/v1/welcome")
+            status, headers, body = request(stream, name, path)
     except ssl.SSLCertVerificationError as error:
-        raise Trouble(f"The certificate of https://{name} is not valid ({reason(error)}).", SITE) from error
+        mend = SITE if ours else f"renew the certificate of {name} on your proxy"
+        raise Trouble(f"The certificate of https://{name} is not valid ({reason(error)}).", mend) from error
     except (OSError, http.client.HTTPException) as error:
-        raise Trouble(f"{asked} does not answer ({reason(error)}).", "docker restart traefik") from error
+        mend = "docker restart traefik" if ours else f"start your proxy; curl -I {asked} on this host must reach it"
+        raise Trouble(f"{asked} does not answer ({reason(error)}).", mend) from error
     if status != 200 or b"nextcloud-spreed-signaling" not in body:
-        raise Trouble(
-            f"{asked} answers {status}, expected the welcome of the signaling server.", "docker logs --tail 50 traefik"
-        )
+        mend = "docker logs --tail 50 traefik" if ours else "let your proxy pass on what its file in proxy/ says"
+        raise Trouble(f"{asked} answers {status}, expected the welcome of the signaling server.", mend)
     features = {word.strip() for word in (headers.get("X-Spreed-Signaling-Features") or "").split(",")}
     if "mcu" not in features:
         raise Trouble(
@@ -440,7 +443,9 @@ def look_at_signaling_certificate(settings: Settings) -> None:
         certificate = certificate_of(settings, lambda: open_signaling(settings), name)
     except OSError as error:
         raise NotJudged from error
-    renew = "docker logs --tail 50 traefik" if settings["tls"] == "acme" else SITE
+    renew = {"acme": "docker logs --tail 50 traefik", "proxy": f"renew the certificate of {name} on your proxy"}.get(
+        settings["tls"], SITE
+    )
     judge_days(settings, "signaling", f"https://{name}", certificate, renew)
 
 
