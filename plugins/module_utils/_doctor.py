@@ -30,7 +30,8 @@ DIRECT = ("direct", "direct-ipv6", "screen", "bitrate")
 RELAYED = ("turn-udp", "turn-tcp", "turn-tls", "turn-443")
 CALLS = ("isolation", *DIRECT, *RELAYED)
 # Of these one that fails where the backend's own call works has a cause of its own, in Talk.
-USER_CALLS = ("user-call", "user-turn")
+USER = "user-"
+USER_CALLS = (f"{USER}call", f"{USER}turn")
 # Seconds that Talk lets the two clocks differ (OCA\Talk\SetupCheck\HighPerformanceBackend).
 CLOCK_SECONDS = 45
 # The probe's TURN credentials count for an hour.
@@ -342,13 +343,22 @@ def clock(case: Case) -> None:
         case.found(
             "clock-controller", rows, why, "On the controller: timedatectl set-ntp true", instance=ALL, what="clock"
         )
-    for id_, off in nextclouds.items():
-        if abs(off) > CLOCK_SECONDS:
-            why = f"The clock of its host {reach_host(case, id_)} is {ahead(off)}; Talk takes {CLOCK_SECONDS} s."
-            mend = f"On {reach_host(case, id_)}: timedatectl set-ntp true"
-            seen = [f"header Date of {case.context.get('url')}"]
-            rows = case.failed(CHECK, instance=id_) + token_times(case, id_)
-            case.found("clock", rows, why, mend, seen, instance=id_, step=CHECK, what="clock")
+    for ids in machines(case, [id_ for id_, off in nextclouds.items() if abs(off) > CLOCK_SECONDS]):
+        name = reach_host(case, ids[0])
+        why = f"The clock of its host {name} is {ahead(nextclouds[ids[0]])}; Talk takes {CLOCK_SECONDS} s."
+        seen = [f"header Date of {case.context.get('url')}"]
+        rows = [row for id_ in ids for row in case.failed(CHECK, instance=id_) + token_times(case, id_)]
+        place = {"instance": ", ".join(ids), "step": CHECK, "what": "clock"}
+        case.found("clock", rows, why, f"On {name}: timedatectl set-ntp true", seen, **place)
+
+
+def machines(case: Case, ids: Iterable[str]) -> list[list[str]]:
+    """Return the ids in groups of those whose Nextclouds are on one machine, which has one set of addresses."""
+    groups: dict[Any, list[str]] = {}
+    for id_ in ids:
+        own = case.reaches[id_].get("own_addresses")
+        groups.setdefault(tuple(own) if own else reach_host(case, id_), []).append(id_)
+    return list(groups.values())
 
 
 def ahead(seconds: float) -> str:
@@ -528,7 +538,8 @@ def proxy(case: Case) -> None:
 def too_old(case: Case) -> None:
     """The signaling server lacks what the Nextcloud's Talk requires."""
     for row in case.failed("features"):
-        rows = [row, *case.failed(CHECK, instance=row["instance"])]
+        # Servers that are older still tell their clients less of each other.
+        rows = [row, *case.failed(CHECK, "isolation", instance=row["instance"])]
         mend = f"{row['remedy']} Then run {RUN}deploy"
         seen = [f"missing: {', '.join(row['figures'].get('missing_required') or [])}"]
         case.found("signaling-too-old", rows, row["cause"], mend, seen)
@@ -595,6 +606,7 @@ def own_address(case: Case) -> None:
 
 def to_nextcloud(case: Case) -> None:
     """The HPB does not reach a Nextcloud, or does not trust it."""
+    unknown: dict[str, tuple[list[Mapping[str, Any]], str]] = {}
     for id_, evidence in case.part("nextclouds").items():
         instance = case.instances.get(id_) or {}
         rows = case.failed("hello", instance=id_)
@@ -624,9 +636,7 @@ def to_nextcloud(case: Case) -> None:
             mend = f"Start its web server and open TCP 443 there for {and_list(case.host_addresses())}"
             case.found("nextcloud-unreachable", rows, why, mend, said)
         elif tls.get("kind") == "unknown_ca":
-            why = f"The HPB does not know the authority of the certificate of {name}."
-            mend = f"Add its PEM file to hpb_ca_files, then run {RUN}deploy"
-            case.found("ca-at-hpb", rows, why, mend, [tls.get("text", "")])
+            unknown[name] = rows, tls.get("text", "")
         elif tls.get("kind") in ("expired", "not_yet_valid", "wrong_name"):
             word = "is for another name" if tls["kind"] == "wrong_name" else "is not valid now"
             why = f"The certificate of the Nextcloud {name} {word}."
@@ -641,6 +651,12 @@ def to_nextcloud(case: Case) -> None:
                 f"Look at the log of the Nextcloud on {instance.get('host') or name}.",
                 said,
             )
+    if unknown:
+        of = f"certificate{'s' if len(unknown) > 1 else ''} of {', '.join(unknown)}"
+        why = f"The HPB does not know the authority of the {of}."
+        mend = f"Add its PEM file to hpb_ca_files, then run {RUN}deploy"
+        rows = [row for found, _text in unknown.values() for row in found]
+        case.found("ca-at-hpb", rows, why, mend, unique(text for _rows, text in unknown.values()))
 
 
 def right_addresses(case: Case, id_: str) -> list[str]:
@@ -883,6 +899,11 @@ def rest(case: Case) -> None:
     # Steps that a cause for all makes wait for their time leave none for the others.
     if any(finding.instance == ALL for finding in case.findings):
         case.open = [row for row in case.open if not row["cause"].startswith(UNFINISHED)]
+    # What a user meets follows from what ails the instance: with that mended, the next verification says what is left.
+    sick = {id_ for finding in case.findings for id_ in finding.instance.split(", ")}
+    case.open = [
+        row for row in case.open if not row["step"].startswith(USER) or row["instance"] not in sick and ALL not in sick
+    ]
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in case.open:
         groups.setdefault((row["instance"], row["cause"], row["remedy"]), []).append(row)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-# Files that run playbooks, several seconds each, and those of their tests that are run for every change.
+# Files that run playbooks, or modules again and again, several seconds each, and those of their tests that are run for
+# every change.
 PLAYS = {
     "test_handover": ["test_pages_are_private_and_written_again_only_when_something_changes"],
     "test_proxy_role": [
@@ -19,6 +20,20 @@ PLAYS = {
     "test_report_role": ["test_a_failed_run_leaves_its_reports"],
     "test_rotate_playbook": ["test_a_nextcloud_that_fails_keeps_its_secrets_and_a_named_one_is_handed_over"],
     "test_secrets_playbook": ["test_out_and_in_again"],
+    "test_talk_modules": [
+        "test_signaling_ladder",
+        "test_turn_ladder",
+        "test_registration_ladder",
+        "test_registration_replaces_what_is_former_and_keeps_what_is_not_ours",
+        "test_ways_to_turn_over_tls_stay_single_and_go_when_they_are_former",
+        "test_what_occ_does_not_store_is_an_error",
+        "test_every_state_is_named",
+        "test_a_container_that_cannot_be_entered_is_named",
+        "test_options_that_cannot_work_are_refused_without_a_start",
+        "test_info_keeps_nothing_of_other_apps_and_no_secret_of_config_php",
+        "test_twenty_registrations_at_a_time_make_one_and_tell_the_truth",
+    ],
+    "test_talk_reach": ["test_the_way_is_written_once"],
     "test_talk_role": [
         "test_a_run_without_changes_costs_two_starts_of_php_for_each_instance",
         "test_another_host_of_the_instance_acts_when_the_first_is_away",
@@ -42,7 +57,7 @@ PLAYS = {
         "test_what_cannot_work_is_refused_before_anything_changes",
     ],
     "test_verify_playbook": ["test_an_error_that_talk_finds_makes_the_verification_fail"],
-    "test_watch_role": ["test_ladder"],
+    "test_watch_role": ["test_what_cannot_work_is_refused"],
 }
 
 

@@ -487,9 +487,14 @@ def test_a_layer_has_come_when_its_picture_goes_on(monkeypatch, seen, rate, came
 
 # --- a real one ---------------------------------------------------------------------------------------------------
 
-needs_chromium = pytest.mark.skipif(
+HAS_CHROMIUM = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no program chromium on this machine: install Debian's package chromium"
 )
+
+
+def needs_chromium(test):
+    """Mark a test that starts the real program, which wants a whole processor."""
+    return pytest.mark.long(HAS_CHROMIUM(test))
 
 
 def command(folder: Path, name_rules: str = "MAP * ~NOTFOUND", key: str = "") -> list[str]:
@@ -563,6 +568,9 @@ def test_chromium_sends_the_camera_in_three_layers(tmp_path):
             assert processes_of(tmp_path)
 
     run(look)
+    end = time.monotonic() + 10
+    while processes_of(tmp_path) and time.monotonic() < end:
+        time.sleep(0.2)
     assert processes_of(tmp_path) == []
 
 

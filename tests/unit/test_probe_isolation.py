@@ -101,7 +101,7 @@ def test_what_one_instance_learns_of_another(server, control, learnt, monkeypatc
 
 def test_one_list_of_users_is_enough_to_be_seen():
     session = object.__new__(client.Session)
-    session.others, session._replies = set(), {}
+    session.session_id, session.others, session._replies = "", set(), {}
     users = [{"sessionId": "a"}, {"sessionId": "b"}, {}]
     session._dispatch({"type": "event", "event": {"target": "participants", "update": {"users": users}}})
     assert session.others == {"a", "b"}
