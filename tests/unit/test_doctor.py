@@ -287,6 +287,22 @@ def nextcloud_clock(scene):
     scene.check_fails("The clocks differ.", "nc")
 
 
+def clock_of_two_nextclouds_on_one_machine(scene):
+    nextcloud_clock(scene)
+    scene.reach("dev_nc")["seconds_off"] = 60.9
+
+
+def unknown_ca_of_all_at_hpb(scene):
+    for id_ in IDS:
+        scene.fail(id_, "hello", hello_error(id_, "x509: certificate signed by unknown authority"))
+        scene.inspection["nextclouds"][id_]["tls"] = {"kind": "unknown_ca", "text": "unable to get local issuer"}
+
+
+def maintenance_as_user(scene):
+    scene.instance("nc")["nextcloud"]["maintenance"] = True
+    as_user(scene, "user-settings", _user.unwanted(USER, Unwanted("settings", 503)))
+
+
 def controller_clock(scene):
     scene.context["time"] += 4000
     for id_ in IDS:
@@ -447,6 +463,21 @@ TABLE = [
     (made(unknown_ca_at_hpb), "ca-at-hpb", "nc", "does not know the authority", "hpb_ca_files"),
     (made(hpb_clock), "clock", "all", f"The clock of {HOST} is 60 s ahead", f"On {HOST}: timedatectl"),
     (made(nextcloud_clock), "clock", "nc", "nc.example.org is 61 s ahead", "On nc.example.org: timedatectl"),
+    (
+        made(clock_of_two_nextclouds_on_one_machine),
+        "clock",
+        "dev_nc, nc",
+        "The clock of its host dev.example.org is 61 s ahead",
+        "On dev.example.org: timedatectl",
+    ),
+    (
+        made(unknown_ca_of_all_at_hpb),
+        "ca-at-hpb",
+        "dev_nc, nc, test_nc",
+        "certificates of dev.example.org, nc.example.org, test.example.org",
+        "hpb_ca_files",
+    ),
+    (made(maintenance_as_user), "maintenance", "nc", "in maintenance mode", "maintenance:mode --off"),
     (made(controller_clock), "clock-controller", "all", "controller is 4000 s ahead", "On the controller"),
     (made(features_dropped), "proxy-features", "all", "drops the header X-Spreed", "proxy_hide_header"),
     (made(features_dropped_on_post), "proxy-features", "all", "from answers to POST", "pass on all headers"),
