@@ -324,7 +324,7 @@ def plans_of(monkeypatch, given, there=("ipv4",), fail=None):
     monkeypatch.setattr(_signaling_client, "families_of", lambda *_place: list(there))
     for step in ("_welcome", "_request", "_websocket", "_hello", "_closed", "_isolate"):
         monkeypatch.setattr(_probe_run.Probe, step, good)
-    return plans, asyncio.run(_probe_run.limited(spec(turn=None, **given)))
+    return plans, asyncio.run(_probe_run.limited(spec(**{"turn": None, **given})))
 
 
 @pytest.mark.parametrize(
@@ -371,6 +371,25 @@ def test_what_the_calls_are_made_of(monkeypatch):
     assert (plans["nc", "screen"].stream, plans["nc", "screen"].tracks) == ("screen", ("video",))
     assert ("nc", "bitrate") not in plans
     assert report["limits"]["nc"] == {"session_limit": None, "stream_bitrate": None}
+
+
+def test_where_all_media_is_relayed_nothing_goes_directly(monkeypatch):
+    turn = {"server": "turn.example.org:3478", "protocols": ["udp", "tcp"]}
+    plans, report = plans_of(monkeypatch, {"direct": False, "turn": turn, "bitrate": True}, ["ipv4", "ipv6"])
+    found = {row["step"]: (row["status"], row["seen"]) for row in report["results"] if row["instance"] == "nc"}
+    assert found["direct"] == (SKIPPED, "not to be expected: all media of this backend goes through TURN")
+    assert "direct-ipv6" not in found
+    assert report["ok"]
+    kinds = {step: plan.relay and plan.relay.transport for (name, step), plan in plans.items() if name == "nc"}
+    assert kinds == {"turn-udp": "udp", "turn-tcp": "tcp", "screen": "udp", "bitrate": "udp"}
+    # What the direct call shows otherwise is shown once.
+    assert [step for (name, step), plan in plans.items() if name == "nc" and plan.data] == ["turn-udp"]
+
+
+def test_where_all_media_is_relayed_and_no_relay_is_named_nothing_is_proven(monkeypatch):
+    plans, report = plans_of(monkeypatch, {"direct": False})
+    assert plans == {}
+    assert {row["status"] for row in report["results"] if row["step"] in ("direct", "screen")} == {SKIPPED}
 
 
 def test_bitrates_are_measured_on_request_and_alone(monkeypatch):
