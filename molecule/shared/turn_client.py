@@ -1,7 +1,7 @@
 # Copyright: nextcloud_talk.hpb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TURN client that asks and sends nothing: which peers a server relays to, and what it allocates (RFC 8656, RFC 6062)."""
+"""A TURN client that asks and sends nothing: which peers a server relays to, and what it allocates (RFC 8656, 6062)."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the five programs reach each other: on the host's own network, or on two private networks of Docker's.
 
-In the profile `bridge` the network `core` is internal (Docker gives it no way in or out, Engine API, Internal): NATS and
-Janus are on it alone. The network `edge` is for those that are reached from outside or call others: Traefik, coturn and
-the signaling server, the latter two on both. Every address is fixed, since configurations name them.
+In the profile `bridge` the network `core` is internal (Docker gives it no way in or out, Engine API, Internal): NATS
+and Janus are on it alone. The network `edge` is for those that are reached from outside or call others: Traefik, coturn
+and the signaling server, the latter two on both. Every address is fixed, since configurations name them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def addresses(profile: str, subnet: str, media_ip: str) -> dict[str, Any]:
     if found_problems:
         raise AddressError(found_problems[0])
     if profile == "host":
-        local = {name: LOOPBACK for name in (*PROGRAMS, "host")}
+        local = dict.fromkeys((*PROGRAMS, "host"), LOOPBACK)
         own = {**local, "coturn": media_ip}
         return {"core": own, "edge": own, "media": media_ip, "web": LOOPBACK, "networks": [], "places": {}}
     halves = dict(zip(NAMES, ipaddress.ip_network(subnet).subnets()))

@@ -192,7 +192,8 @@ def silent(case: Case, name: str) -> str:
     if name == "nats" and case.part("nats").get("healthz", 200) != 200:
         return "runs, but does not answer on its monitoring port"
     if name == "janus" and case.part("janus").get("upgrade", "101") != "101":
-        return f"runs, but takes no websocket on {case.part('janus').get('address', LOOPBACK)}:8188 ({case.part('janus')['upgrade']})"
+        janus = case.part("janus")
+        return f"runs, but takes no websocket on {janus.get('address', LOOPBACK)}:8188 ({janus['upgrade']})"
     coturn = case.part("coturn")
     if name == "coturn" and coturn.get("stun"):
         return f"runs, but does not answer on {coturn.get('listening')}:{coturn.get('port')} ({coturn['stun']})"

@@ -268,7 +268,7 @@ def _public(facts: dict, public: str) -> list[str]:
         ipaddress.IPv4Address(public)
     except ValueError:
         return [
-            f"hpb_public_ip is '{public}', expected an IPv4 address such as 192.0.2.10, which is what media is sent to: "
+            f"hpb_public_ip is '{public}', expected an IPv4 address such as 192.0.2.10, to which media is sent: "
             "correct it for the group hpb."
         ]
     if public != facts["media_ip"] and facts["local"].get(public):

@@ -154,13 +154,14 @@ def our_containers(module: AnsibleModule) -> dict[str, dict]:
     names = out.split()
     if code != 0 or not names:
         return {}
-    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}}{{range $port, $held := .HostConfig.PortBindings}} {{$port}}{{end}}"
+    held = "{{range $port, $binding := .HostConfig.PortBindings}} {{$port}}{{end}}"
+    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}}" + held
     code, out, _err = module.run_command(["docker", "inspect", "--format", form, *names])
     found = {}
     for name, pid, started, *ports in (line.split() for line in out.splitlines() if len(line.split()) >= 3):
         # Docker says 443/tcp, and each of our ports has the same number on the host.
-        held = ["/".join(reversed(port.split("/"))) for port in ports]
-        found[name.lstrip("/")] = {"pid": int(pid), "started": started, "ports": held}
+        ours = ["/".join(reversed(port.split("/"))) for port in ports]
+        found[name.lstrip("/")] = {"pid": int(pid), "started": started, "ports": ours}
     return found
 
 

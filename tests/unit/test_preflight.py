@@ -50,8 +50,8 @@ def test_a_bare_supported_host_needs_no_engine():
         (
             {"addresses": {"talk.example.org": ["198.51.100.9"]}},
             {},
-            "resolves to 198.51.100.9, this host has 192.0.2.10: when it is behind NAT, say hpb_public_ip: 198.51.100.9 "
-            "for the group hpb, else mend the DNS record.",
+            "resolves to 198.51.100.9, this host has 192.0.2.10: when it is behind NAT, say hpb_public_ip: 198.51.100.9"
+            " for the group hpb, else mend the DNS record.",
         ),
         (
             NAT,

@@ -66,7 +66,7 @@ def tcp_is_refused(server: str, secret: str) -> None:
 
 
 class TestBehindNat:
-    """1:1 NAT without hairpin before the host, names that lead to the router from outside and to the host from inside."""
+    """1:1 NAT without hairpin before the host. Its names lead to the router from outside, to itself from inside."""
 
     @pytest.fixture(scope="class")
     def deployed(self, site):

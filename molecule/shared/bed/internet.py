@@ -5,7 +5,8 @@
 
 The router translates one public address to the host of the backend and back (1:1 NAT), for what comes from the internet
 only: from inside, its public address leads nowhere (no hairpin NAT). The machines have this machine's programs, the
-checkout and its Python, read-only, so that the probe runs there. All addresses are reserved for documentation (RFC 5737).
+checkout and its Python, read-only, so that the probe runs there. All addresses are reserved for documentation
+(RFC 5737).
 """
 
 from __future__ import annotations
@@ -108,7 +109,6 @@ class Internet:
                 labels=self.environment.labels,
                 host_config=api.create_host_config(
                     binds=binds,
-                    init=True,
                     cap_add=["NET_ADMIN"],
                     sysctls={"net.ipv4.ip_forward": "1"} if name == "router" else None,
                 ),
