@@ -160,25 +160,46 @@ def steps(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["step"]: row for row in result["results"] if row["instance"] == "nc"}
 
 
-@pytest.fixture
-def call(bed, hpb, secrets, private) -> Iterator[RunningCall]:
-    """A call through TURN that goes on while a test does something else."""
-    with RunningCall(
+def running_call(bed, hpb, secrets, relay: bool) -> RunningCall:
+    """A call of the controller that goes on as long as the `with` block, through TURN or directly."""
+    server = {
+        "host": bed["hosts"]["hpb"]["address"],
+        "port": 3478,
+        "transport": "udp",
+        "secret": secrets["instances"]["nc"]["turn"],
+    }
+    return RunningCall(
         {
             "url": "https://talk.example.org",
             "internal_secret": secrets["internal"],
             "ca_pem": [hpb.check_output("cat /opt/nextcloud-talk-hpb/ca/ca.pem")],
             "resolve": bed["resolve"],
             "backend": "https://nc.example.org",
-            "relay": {
-                "host": private,
-                "port": 3478,
-                "transport": "udp",
-                "secret": secrets["instances"]["nc"]["turn"],
-            },
+            "relay": server if relay else None,
         }
-    ) as running:
+    )
+
+
+@pytest.fixture
+def call(bed, hpb, secrets) -> Iterator[RunningCall]:
+    """A call through TURN that goes on while a test does something else, and that has not suffered from it."""
+    with running_call(bed, hpb, secrets, relay=True) as running:
         yield running
+    assert running.figures["missing"] == []
+    # A busy machine makes pauses, too; one that is forbidden in the middle of a call would have no end.
+    assert max(running.figures[kind]["longest_pause"] for kind in ("audio", "video")) < 5
+
+
+@pytest.fixture
+def told(bed, hpb, secrets) -> Callable[[bool], list[str]]:
+    """Place a call, through TURN or directly, and return the addresses at which Janus says it is reached."""
+
+    def ask_janus(relay: bool) -> list[str]:
+        with running_call(bed, hpb, secrets, relay) as running:
+            pass
+        return running.figures["told"]
+
+    return ask_janus
 
 
 @pytest.fixture
