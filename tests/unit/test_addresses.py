@@ -73,7 +73,7 @@ def test_the_smallest_subnet_has_room_for_all():
         ("bridge", "172.31.254.0/29", "hpb_bridge_subnet is 172.31.254.0/29, expected a network of private IPv4"),
         ("bridge", "fd00::/64", "hpb_bridge_subnet is fd00::/64, expected a network of private IPv4"),
         ("bridge", "192.0.2.0/24", "hpb_bridge_subnet is 192.0.2.0/24, which is not private, expected"),
-        ("bridge", "172.0.0.0/8", "which is not private"),
+        ("bridge", "10.0.0.0/7", "which is not private"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(profile, subnet, words):
