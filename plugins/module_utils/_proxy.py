@@ -134,9 +134,9 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each thing that cannot work.
 
     settings: `profile` (hpb_network_profile), `own` (bool: our Traefik serves the backend), `kind` (hpb_proxy), `path`
-    (hpb_path), `address` (hpb_proxy_address), `listen` (hpb_signaling_address), `port`, `tls` (hpb_tls), `network` and `container`
-    (hpb_proxy_network, hpb_proxy_container), `entry_point`, `resolver`, `turn_tls_port` (0: none), `turn_443` (the name
-    for TURN on port 443, "" for none).
+    (hpb_path), `address` (hpb_proxy_address), `listen` (hpb_signaling_address), `port`, `tls` (hpb_tls), `network` and
+    `container` (hpb_proxy_network, hpb_proxy_container), `entry_point`, `resolver`, `turn_tls_port` (0: none),
+    `turn_443` (the name for TURN on port 443, "" for none).
     """
     found = []
     if settings["path"] and not _PREFIX.fullmatch(str(settings["path"])):
@@ -204,7 +204,8 @@ def _bridge_problems(settings: Mapping[str, Any]) -> list[str]:
     if not settings["own"]:
         found.append(
             "hpb_network_profile is bridge, but traefik_enabled is false, expected our own Traefik, which alone "
-            "reaches the signaling server on its private network: remove traefik_enabled, or set hpb_network_profile: host."
+            "reaches the signaling server on its private network: remove traefik_enabled, or set hpb_network_profile: "
+            "host."
         )
     if settings["turn_443"]:
         found.append(
