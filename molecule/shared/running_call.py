@@ -8,7 +8,7 @@
 standard input (`url`, `internal_secret`, `ca_pem` (list of texts), `resolve`, `backend` (URL of the instance) and
 `relay` (null, or `{"host", "port", "transport", "secret"}`)), says `ready` when media flows, and ends the call when
 standard input ends. Its last line is JSON: `seconds`, for `audio` and `video` the `frames`, the `lost` packets and
-`longest_pause` in seconds, `pair` and `publisher_pair`.
+`longest_pause` in seconds, `pair` and `publisher_pair`, and `told`, the addresses at which the SFU says it is reached.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ async def hold(spec: dict[str, Any]) -> dict[str, Any]:
                 seen[item.kind] = (item.frames, now)
     figures = await _call.measure(subscriber, receptions, asked, 0)
     figures["publisher_pair"] = publisher.pair()
+    figures["told"] = sorted({address for address, _port in publisher.remote_addresses()})
     figures["seconds"] = round(time.monotonic() - start, 1)
     for kind, pause in pauses.items():
         figures[kind]["longest_pause"] = round(pause, 2)

@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _addresses, _probe
 
 ALL = _probe.ALL
+LOOPBACK = _addresses.LOOPBACK
 CHECK = "check"
 CHECK_NAME = "Talk's own check"
 BROWSER = "chromium"
@@ -204,12 +205,14 @@ def silent(case: Case, name: str) -> str:
     if name == "nats" and case.part("nats").get("healthz", 200) != 200:
         return "runs, but does not answer on its monitoring port"
     if name == "janus" and case.part("janus").get("upgrade", "101") != "101":
-        return f"runs, but takes no websocket on 127.0.0.1:8188 ({case.part('janus')['upgrade']})"
+        janus = case.part("janus")
+        return f"runs, but takes no websocket on {janus.get('address', LOOPBACK)}:8188 ({janus['upgrade']})"
     coturn = case.part("coturn")
     if name == "coturn" and coturn.get("stun"):
         return f"runs, but does not answer on {coturn.get('listening')}:{coturn.get('port')} ({coturn['stun']})"
     if name == "signalling" and case.part("signalling").get("status", 200) != 200:
-        return "runs, but does not answer on 127.0.0.1:8080"
+        signalling = case.part("signalling")
+        return f"runs, but does not answer on {signalling.get('address', LOOPBACK)}:{signalling.get('port', 8080)}"
     if name == "traefik" and case.part("certificate").get("kind") == "refused":
         return "runs, but nothing listens on port 443"
     return ""

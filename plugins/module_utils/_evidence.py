@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+LOOPBACK = "127.0.0.1"
 MASK = "********"
 # Shorter ones are words of any log; ours have 32 characters and more.
 SHORTEST_SECRET = 8
@@ -343,18 +344,18 @@ def http_request(
         connection.close()
 
 
-def local(port: int, path: str, timeout: float) -> dict[str, Any]:
-    """Return the answer of a server on this host's loopback, see `http_request`."""
-    return http_request(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout), path)
+def local(port: int, path: str, timeout: float, address: str = LOOPBACK) -> dict[str, Any]:
+    """Return the answer of a server on this host, see `http_request`."""
+    return http_request(http.client.HTTPConnection(address, port, timeout=timeout), path)
 
 
-def upgrade(port: int, path: str, protocol: str, timeout: float) -> str:
-    """Return how a server on the loopback answers the request for a websocket: a status, or what the network says."""
+def upgrade(port: int, path: str, protocol: str, timeout: float, address: str = LOOPBACK) -> str:
+    """Return how a server on this host answers the request for a websocket: a status, or what the network says."""
     lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: Upgrade", "Upgrade: websocket"]
     lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
     lines += [f"Sec-WebSocket-Protocol: {protocol}"] if protocol else []
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout) as connection:
+        with socket.create_connection((address, port), timeout) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode())
             first = connection.recv(64).decode("ascii", "replace").split()
             return first[1] if len(first) > 1 else "no answer"

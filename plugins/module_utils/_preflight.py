@@ -10,9 +10,11 @@ of what they returned.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 import socket
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -108,15 +110,18 @@ def process_name(pid: int) -> str:
         return f"process {pid}"
 
 
-def foreign(wanted: dict[str, list[int]], ours: set[int]) -> dict[str, str]:
+def foreign(wanted: dict[str, list[int]], ours: set[int], published: Iterable[str] = ()) -> dict[str, str]:
     """Return ``{"tcp/443": "nginx"}`` for each wanted port that a process outside `ours` listens on.
 
-    `ours` holds the process ids of our containers' first processes.
+    `ours` holds the process ids of our containers' first processes. `published` has the ports, as ``tcp/443``, that
+    Docker holds for our containers: those are not theirs to listen on.
     """
     table = listening(wanted)
     taken = {}
     for protocol, ports in wanted.items():
         for port in ports:
+            if f"{protocol}/{port}" in published:
+                continue
             inodes = table[protocol].get(port, set())
             pids = holders(inodes) if inodes else {}
             for inode in inodes:
@@ -124,6 +129,35 @@ def foreign(wanted: dict[str, list[int]], ours: set[int]) -> dict[str, str]:
                 if pid == 0 or not descends(pid, ours):
                     taken[f"{protocol}/{port}"] = process_name(pid) if pid else "an unknown process"
     return taken
+
+
+def routes(text: str) -> list[tuple[str, str]]:
+    """Return (interface, network) of the IPv4 routes in a /proc/net/route table, the default ones left out.
+
+    Destination and mask are hexadecimal in the byte order of the processor (the kernel's net/ipv4/fib_trie.c).
+    """
+    found = []
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and int(fields[7], 16):
+            destination, mask = (
+                ipaddress.IPv4Address(int(field, 16).to_bytes(4, sys.byteorder)) for field in (fields[1], fields[7])
+            )
+            found.append((fields[0], str(ipaddress.ip_network(f"{destination}/{mask}", strict=False))))
+    return found
+
+
+def overlapping(subnet: str, known: Iterable[tuple[str, str]], own: Iterable[str]) -> list[tuple[str, str]]:
+    """Return those of the `known` routes (interface, network) that `subnet` overlaps with, `own` interfaces left out.
+
+    A subnet that is none overlaps with nothing; that it is none is said elsewhere.
+    """
+    try:
+        wanted = ipaddress.ip_network(subnet)
+    except ValueError:
+        return []
+    others = [(interface, network) for interface, network in known if interface not in set(own)]
+    return [(interface, network) for interface, network in others if wanted.overlaps(ipaddress.ip_network(network))]
 
 
 def is_local(address: str) -> bool:
@@ -201,9 +235,10 @@ def problems(facts: dict, wanted: dict) -> list[str]:
     :param facts: ``architecture`` (as uname says), ``distribution`` and ``release`` (os-release ID and
         VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
         there answered), ``free_mb`` ({directory: MiB}), ``addresses`` ({name: [address]}), ``local`` ({address:
-        bool}), ``media_ip``, ``taken`` (as `foreign` returns it), ``proxy_error`` (as `seat` returns it).
+        bool}), ``media_ip``, ``taken`` (as `foreign` returns it), ``proxy_error`` (as `seat` returns it),
+        ``overlapping`` (as `overlapping` returns it).
     :param wanted: ``public_ip`` (empty: the host's own address is public), ``min_free_mb`` (MiB), ``listen`` (addresses
-        of the signaling server).
+        of the signaling server), ``subnet`` (of the private networks, empty: there are none).
     :returns: one sentence for each problem, none when the host is fit.
     """
     found = []
@@ -250,7 +285,13 @@ def problems(facts: dict, wanted: dict) -> list[str]:
                 f"hpb_signaling_address is {address}, expected an address of this host, which your proxy reaches: "
                 "correct the variable."
             )
-    found.extend(_names(facts, wanted))
+    found.extend(_public(facts, wanted["public_ip"]))
+    found.extend(_names(facts, wanted["public_ip"]))
+    for interface, network in facts["overlapping"]:
+        found.append(
+            f"hpb_bridge_subnet is {wanted['subnet']}, which overlaps with {network} of the interface {interface}, "
+            "expected a network of private addresses that nothing else uses: set another one for the group hpb."
+        )
     for port, holder in sorted(facts["taken"].items()):
         found.append(
             f"Port {port} is held by {holder}, which is not ours: stop it, or move it to another port, and run the "
@@ -259,24 +300,49 @@ def problems(facts: dict, wanted: dict) -> list[str]:
     return found
 
 
-def _names(facts: dict, wanted: dict) -> list[str]:
-    """Return the problems of the host's names."""
+def _public(facts: dict, public: str) -> list[str]:
+    """Return the problems of the public address that was stated, empty when none was."""
+    if not public:
+        return []
+    try:
+        ipaddress.IPv4Address(public)
+    except ValueError:
+        return [
+            f"hpb_public_ip is '{public}', expected an IPv4 address such as 192.0.2.10, to which media is sent: "
+            "correct it for the group hpb."
+        ]
+    if public != facts["media_ip"] and facts["local"].get(public):
+        return [
+            f"hpb_public_ip is {public}, which is an address of this host, expected one that a router before it "
+            f"translates: set hpb_media_ip: {public} instead and remove hpb_public_ip."
+        ]
+    return []
+
+
+def _names(facts: dict, public: str) -> list[str]:
+    """Return the problems of the host's names; names with the same wrong addresses are one problem."""
     found = []
+    elsewhere: dict[tuple[str, ...], list[str]] = {}
     for name, addresses in sorted(facts["addresses"].items()):
-        public = wanted["public_ip"]
         if not addresses:
             found.append(
                 f"The name {name} does not resolve on this host, expected its public address: add a DNS record "
                 f"(A{', ' + name + ' -> ' + (public or facts['media_ip']) if facts['media_ip'] else ''})."
             )
-        elif public and public not in addresses and not any(facts["local"].get(address) for address in addresses):
+        elif public not in addresses and not any(facts["local"].get(address) for address in addresses):
+            elsewhere.setdefault(tuple(addresses), []).append(name)
+    for addresses, names in elsewhere.items():
+        several = len(names) > 1
+        who = f"The name{'s' if several else ''} {' and '.join(names)} resolve{'' if several else 's'} to"
+        where, records = ", ".join(addresses), f"the DNS record{'s' if several else ''}"
+        stated = next((address for address in addresses if ":" not in address), "")
+        if public:
+            found.append(f"{who} {where}, expected {public} (hpb_public_ip): mend {records} or the variable.")
+        elif stated:
             found.append(
-                f"The name {name} resolves to {', '.join(addresses)}, expected {public} (hpb_public_ip): mend the DNS "
-                "record or the variable."
+                f"{who} {where}, this host has {facts['media_ip'] or 'no address'}: when it is behind NAT, say "
+                f"hpb_public_ip: {stated} for the group hpb, else mend {records}."
             )
-        elif not public and not any(facts["local"].get(address) for address in addresses):
-            found.append(
-                f"The name {name} resolves to {', '.join(addresses)}, which is no address of this host: mend the DNS "
-                "record, or, when this host is behind NAT, set hpb_public_ip to that address."
-            )
+        else:
+            found.append(f"{who} {where}, expected an IPv4 address as well, which media needs: mend {records}.")
     return found

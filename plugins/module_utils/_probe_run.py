@@ -51,6 +51,7 @@ SCREEN_SECONDS = 1
 # Bitrates of shorter times depend on single pictures.
 BITRATE_SECONDS = 3
 LIMITS = ("session_limit", "stream_bitrate")
+RELAYED = "not to be expected: all media of this backend goes through TURN"
 # What the child gets for its start and its last words, beside the time for its steps.
 SPARE_SECONDS = 20
 # What it gets when the module is interrupted.
@@ -85,6 +86,9 @@ class Probe:
         # Those that were asked for; without a wish, those that there are, which is known later.
         self.wished = list(spec.get("families") or [])
         self.families = self.wished or ["ipv4"]
+        # The protocol of the relay for what else goes directly, "" where media may.
+        relayed = not spec.get("direct", True)
+        self.relayed = next(iter(self.turn.get("protocols") or []), "none") if relayed else ""
         self.there: list[str] = []
         self.bitrate = spec.get("bitrate", False)
         self.browser = spec.get("browser") or ""
@@ -134,7 +138,7 @@ class Probe:
                 parts.hostname or "",
                 parts.port or (80 if parts.scheme == "http" else 443),
             )
-        if not self.wished and len(self.there) > 1:
+        if not self.wished and len(self.there) > 1 and not self.relayed:
             self.families = self.there
 
     def _before(self, item: dict[str, Any]) -> dict[str, Any] | None:
@@ -292,7 +296,9 @@ class Probe:
             user.skip("the HPB's way to the Nextcloud failed")
         elif useful and await user.greet(self._server_features):
             for step in (_user.CALL, _user.TURN):
-                if step in user.steps:
+                if step == _user.CALL and self.relayed:
+                    user.skip(RELAYED, *(name for name in user.steps if name == step))
+                elif step in user.steps:
                     await self._user_call(item, step)
 
     async def _user_call(self, item: dict[str, Any], step: str) -> None:
@@ -324,6 +330,13 @@ class Probe:
 
     async def _call(self, item: dict[str, Any], step: str) -> None:
         protocol = _probe.turn_protocol(step)
+        if self.relayed and step in ("direct", "direct-ipv6"):
+            self._skip(RELAYED, item["id"], step)
+            return
+        protocol = protocol or self.relayed
+        if protocol == "none":
+            self._skip("media must go through TURN, and no TURN server is named", item["id"], step)
+            return
         if protocol and not item.get("turn_secret"):
             self._skip("the instance has no TURN secret", item["id"], step)
             return
@@ -379,6 +392,9 @@ class Probe:
 
     async def _call_in(self, browser: _browser.Browser, item: dict[str, Any], step: str) -> None:
         protocol = _probe.turn_protocol(step)
+        if self.relayed and not protocol:
+            self._skip(RELAYED, item["id"], step)
+            return
         if protocol and not item.get("turn_secret"):
             self._skip("the instance has no TURN secret", item["id"], step)
             return
@@ -401,11 +417,13 @@ class Probe:
         """Return what the call of this step is made of, and the seconds of media in it."""
         protocol = _probe.turn_protocol(step)
         if protocol:
-            return _call.Plan(self._own_relay(item, protocol)), self.seconds
+            # A text through a data channel is proven once.
+            return _call.Plan(self._own_relay(item, protocol), data=protocol == self.relayed), self.seconds
+        relay = self._own_relay(item, self.relayed) if self.relayed else None
         if step == "screen":
-            return _call.Plan(stream="screen", tracks=("video",)), SCREEN_SECONDS
+            return _call.Plan(relay, stream="screen", tracks=("video",)), SCREEN_SECONDS
         if step == "bitrate":
-            return _call.Plan(tracks=("video",), greedy=True), BITRATE_SECONDS
+            return _call.Plan(relay, tracks=("video",), greedy=True), BITRATE_SECONDS
         # Where there is but one family and none was asked for, nothing is forbidden.
         family = "ipv6" if step == "direct-ipv6" else ("ipv4" if self.wished or len(self.families) > 1 else "")
         if family and family not in self.there:

@@ -133,10 +133,10 @@ def is_address(text: str) -> bool:
 def problems(settings: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each thing that cannot work.
 
-    settings: `own` (bool: our Traefik serves the backend), `kind` (hpb_proxy), `path` (hpb_path), `address`
-    (hpb_proxy_address), `listen` (hpb_signaling_address), `port`, `tls` (hpb_tls), `network` and `container`
-    (hpb_proxy_network, hpb_proxy_container), `entry_point`, `resolver`, `turn_tls_port` (0: none), `turn_443` (the name
-    for TURN on port 443, "" for none).
+    settings: `profile` (hpb_network_profile), `own` (bool: our Traefik serves the backend), `kind` (hpb_proxy), `path`
+    (hpb_path), `address` (hpb_proxy_address), `listen` (hpb_signaling_address), `port`, `tls` (hpb_tls), `network` and
+    `container` (hpb_proxy_network, hpb_proxy_container), `entry_point`, `resolver`, `turn_tls_port` (0: none),
+    `turn_443` (the name for TURN on port 443, "" for none).
     """
     found = []
     if settings["path"] and not _PREFIX.fullmatch(str(settings["path"])):
@@ -149,6 +149,8 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
         found.append(
             f"hpb_signaling_port is '{port}', expected a number from 1024 to 65535 (the server is no root): correct it."
         )
+    if settings["profile"] == "bridge":
+        found.extend(_bridge_problems(settings))
     if settings["own"]:
         return found + _own_problems(settings)
     if settings["kind"] not in ("", *KINDS):
@@ -193,6 +195,23 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
     ):
         if (value or needed) and not _TRAEFIK_NAME.fullmatch(value):
             found.append(f"{name} is '{value}', expected the name that your Traefik's configuration has: correct it.")
+    return found
+
+
+def _bridge_problems(settings: Mapping[str, Any]) -> list[str]:
+    """Return what of the settings there is on the host's network only."""
+    found = []
+    if not settings["own"]:
+        found.append(
+            "hpb_network_profile is bridge, but traefik_enabled is false, expected our own Traefik, which alone "
+            "reaches the signaling server on its private network: remove traefik_enabled, or set hpb_network_profile: "
+            "host."
+        )
+    if settings["turn_443"]:
+        found.append(
+            f"hpb_turn_443_domain is {settings['turn_443']}, but hpb_network_profile is bridge, expected no TURN on "
+            f"port 443 there: remove it and offer TURN over TLS on hpb_turn_tls_port, or set hpb_network_profile: host."
+        )
     return found
 
 

@@ -153,6 +153,12 @@ options:
     type: list
     elements: str
     choices: [ipv4, ipv6]
+  direct:
+    description:
+      - Whether media may reach Janus without TURN. If not, direct calls are skipped, and what they would have shown is
+        shown by calls over the first of O(turn.protocols).
+    type: bool
+    default: true
   place:
     description:
       - Name of the machine on which this runs, for the sentences. By default they speak of the controller.
@@ -470,6 +476,7 @@ def main() -> None:
             "instances": {"type": "list", "elements": "dict", "required": True, "options": INSTANCE},
             "turn": {"type": "dict", "options": TURN},
             "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"]},
+            "direct": {"type": "bool", "default": True},
             "place": {"type": "str", "default": ""},
             "bitrate": {"type": "bool", "default": False},
             "negative": {"type": "bool", "default": False},

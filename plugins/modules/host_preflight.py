@@ -49,6 +49,10 @@ options:
     type: list
     elements: int
     default: []
+  subnet:
+    description: Network that private networks of Docker's are made of. Empty means that there will be none.
+    type: str
+    default: ""
   min_free_mb:
     description: MiB that must be free in O(base_dir) and in Docker's directory.
     type: int
@@ -94,6 +98,11 @@ engine:
 containers:
   description: When each of our running containers was started, by name.
   type: dict
+  returned: success
+networks:
+  description: Names of our networks in the Docker engine.
+  type: list
+  elements: str
   returned: success
 engine_packages:
   description: Packages of this distribution that hold the Docker engine and its command line.
@@ -154,16 +163,32 @@ def engine(module: AnsibleModule) -> tuple[str, str]:
     return (out.strip(), "") if code == 0 else ("", err.strip().splitlines()[-1] if err.strip() else "no answer")
 
 
-def our_containers(module: AnsibleModule) -> dict[str, tuple[int, str]]:
-    """Return for each of our running containers its first process's id and when it was started (RFC 3339)."""
+def our_containers(module: AnsibleModule) -> dict[str, dict]:
+    """Return our running containers by name.
+
+    Each has ``pid`` (its first process's id), ``started`` (RFC 3339) and ``ports`` (those that Docker holds for it, as
+    ``tcp/443``).
+    """
     code, out, _err = module.run_command(["docker", "ps", "--quiet", "--filter", f"label={LABEL}"])
     names = out.split()
     if code != 0 or not names:
         return {}
-    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}}"
+    held = "{{range $port, $binding := .HostConfig.PortBindings}} {{$port}}{{end}}"
+    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}}" + held
     code, out, _err = module.run_command(["docker", "inspect", "--format", form, *names])
-    lines = [line.split() for line in out.splitlines() if len(line.split()) == 3]
-    return {name.lstrip("/"): (int(pid), started) for name, pid, started in lines}
+    found = {}
+    for name, pid, started, *ports in (line.split() for line in out.splitlines() if len(line.split()) >= 3):
+        # Docker says 443/tcp, and each of our ports has the same number on the host.
+        ours = ["/".join(reversed(port.split("/"))) for port in ports]
+        found[name.lstrip("/")] = {"pid": int(pid), "started": started, "ports": ours}
+    return found
+
+
+def our_networks(module: AnsibleModule) -> list[str]:
+    """Return the names of our networks in the engine."""
+    command = ["docker", "network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}"]
+    code, out, _err = module.run_command(command)
+    return sorted(out.split()) if code == 0 else []
 
 
 def seat(module: AnsibleModule, network: str, container: str) -> tuple[dict, str]:
@@ -208,6 +233,7 @@ def main() -> None:
             "media_ip": {"type": "str", "default": ""},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
+            "subnet": {"type": "str", "default": ""},
             "min_free_mb": {"type": "int", "default": 2048},
             "base_dir": {"type": "path", "required": True},
             "listen": {"type": "list", "elements": "str", "default": []},
@@ -223,8 +249,11 @@ def main() -> None:
     addresses = {name: _preflight.resolve(name) for name in wanted["names"]}
     media_ip = wanted["media_ip"] or _preflight.default_address()
     proxy, proxy_error = seat(module, wanted["proxy_network"], wanted["proxy_container"])
-    known = {media_ip, *wanted["listen"]} | {address for found in addresses.values() for address in found}
+    known = {media_ip, wanted["public_ip"], *wanted["listen"]}
+    known |= {address for found in addresses.values() for address in found}
     containers = our_containers(module) if version else {}
+    networks = our_networks(module) if version else []
+    table = Path("/proc/net/route").read_text(encoding="ascii")
     facts = {
         "architecture": platform.machine(),
         "distribution": release.get("ID", "unknown"),
@@ -238,14 +267,19 @@ def main() -> None:
         "media_ip": media_ip,
         "proxy_error": proxy_error,
         "taken": _preflight.foreign(
-            {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]}, {pid for pid, _started in containers.values()}
+            {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]},
+            {one["pid"] for one in containers.values()},
+            {port for one in containers.values() for port in one["ports"]},
         ),
+        # The interface of each of our networks is called like it.
+        "overlapping": _preflight.overlapping(wanted["subnet"], _preflight.routes(table), networks),
     }
     module.exit_json(
         changed=False,
         problems=_preflight.problems(facts, wanted),
         engine=version,
-        containers={name: started for name, (_pid, started) in containers.items()},
+        containers={name: one["started"] for name, one in containers.items()},
+        networks=networks,
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,
         cryptography=importlib.util.find_spec("cryptography") is not None,

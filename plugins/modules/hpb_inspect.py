@@ -12,7 +12,7 @@ short_description: Look at the backend from inside its host
 version_added: 0.1.0
 description:
   - Gathers, in one round trip and without changing anything, what tells why the backend does not work - containers and
-    their logs, what the five programs answer on the host's own loopback, the certificate, the addresses that Janus and
+    their logs, what the five programs answer on their host, the certificate, the addresses that Janus and
     coturn are configured with, rules of the firewall, and the way from the signaling server's container to each
     Nextcloud.
   - What cannot be found out is empty in the result and no failure. Nothing is judged here, see the filter
@@ -45,13 +45,29 @@ options:
     elements: str
     default: [nats, janus, coturn, signalling, traefik]
   signalling_port:
-    description: Port of the signaling server on this host.
+    description: Port of the signaling server on its address.
     type: int
     default: 8080
-  proxy_address:
-    description: Address at which the proxy is asked for its certificate.
-    type: str
-    default: 127.0.0.1
+  addresses:
+    description: Where the programs are reached on their host.
+    type: dict
+    suboptions:
+      nats:
+        description: Address of NATS' monitoring.
+        type: str
+        default: 127.0.0.1
+      janus:
+        description: Address of Janus' websocket.
+        type: str
+        default: 127.0.0.1
+      signalling:
+        description: Address of the signaling server.
+        type: str
+        default: 127.0.0.1
+      proxy:
+        description: Address at which the proxy, our Traefik or another, is asked for its certificate.
+        type: str
+        default: 127.0.0.1
   nextclouds:
     description: The Nextclouds that the signaling server must reach.
     type: list
@@ -127,7 +143,7 @@ coturn:
   returned: success
 certificate:
   description:
-    - The certificate that is shown for O(domain) at O(proxy_address) - C(names), C(issuer), C(not_before) and
+    - The certificate that is shown for O(domain) at O(addresses.proxy) - C(names), C(issuer), C(not_before) and
       C(not_after) in Unix seconds, and C(error) with C(kind) when there is none.
   type: dict
   returned: success
@@ -166,6 +182,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidenc
 
 NATS_MONITOR = 8222
 JANUS = 8188
+ASKED = ("nats", "janus", "signalling", "proxy")
 CAPABILITIES = "/ocs/v2.php/cloud/capabilities?format=json"
 # Lines of a log among which those that tell of trouble are looked for.
 LOG_LINES = 300
@@ -186,6 +203,8 @@ class Look:
         self.module = module
         self.base = Path(module.params["base_dir"])
         self.seconds = module.params["timeout"]
+        given = module.params["addresses"] or {}
+        self.addresses = {name: given.get(name) or _evidence.LOOPBACK for name in ASKED}
         self.docker = module.get_bin_path("docker")
 
     def engine_error(self) -> str:
@@ -210,32 +229,36 @@ class Look:
         return found
 
     def signalling(self) -> dict[str, Any]:
-        """Return what the signaling server says on the loopback."""
-        port = self.module.params["signalling_port"]
-        welcome = _evidence.local(port, "/api/v1/welcome", self.seconds)
-        info = _evidence.local(port, "/api/v1/serverinfo", self.seconds)
-        metrics = _evidence.local(port, "/metrics", self.seconds)
+        """Return what the signaling server says to its own host."""
+        address, port = self.addresses["signalling"], self.module.params["signalling_port"]
+        welcome = _evidence.local(port, "/api/v1/welcome", self.seconds, address)
+        info = _evidence.local(port, "/api/v1/serverinfo", self.seconds, address)
+        metrics = _evidence.local(port, "/metrics", self.seconds, address)
         return {
             "status": welcome["status"],
             "error": welcome["kind"],
+            "address": address,
+            "port": port,
             "version": str(parsed(welcome["body"]).get("version", "")),
             "features": _evidence.features(welcome["headers"]),
-            "upgrade": _evidence.upgrade(port, "/spreed", "", self.seconds),
+            "upgrade": _evidence.upgrade(port, "/spreed", "", self.seconds, address),
             "serverinfo": parsed(info["body"]) if info["status"] == 200 else {},
             "sessions": _evidence.session_limits(metrics["body"]) if metrics["status"] == 200 else {},
         }
 
     def nats(self) -> dict[str, Any]:
         """Return NATS' health and how many programs are connected to it."""
-        health = _evidence.local(NATS_MONITOR, "/healthz", self.seconds)
-        state = parsed(_evidence.local(NATS_MONITOR, "/varz", self.seconds)["body"])
+        address = self.addresses["nats"]
+        health = _evidence.local(NATS_MONITOR, "/healthz", self.seconds, address)
+        state = parsed(_evidence.local(NATS_MONITOR, "/varz", self.seconds, address)["body"])
         return {"healthz": health["status"], "error": health["kind"], "connections": int(state.get("connections", -1))}
 
     def janus(self) -> dict[str, Any]:
         """Return whether Janus answers, and the addresses it is configured with."""
         text = text_of(self.base / "janus/config/janus.jcfg")
         return {
-            "upgrade": _evidence.upgrade(JANUS, "/", "janus-protocol", self.seconds),
+            "upgrade": _evidence.upgrade(JANUS, "/", "janus-protocol", self.seconds, self.addresses["janus"]),
+            "address": self.addresses["janus"],
             "enforce": _evidence.jcfg_setting(text, "ice_enforce_list"),
             "mapping": _evidence.jcfg_setting(text, "nat_1_1_mapping"),
             "ports": _evidence.jcfg_setting(text, "rtp_port_range"),
@@ -330,7 +353,10 @@ def main() -> None:
                 "default": ["nats", "janus", "coturn", "signalling", "traefik"],
             },
             "signalling_port": {"type": "int", "default": 8080},
-            "proxy_address": {"type": "str", "default": "127.0.0.1"},
+            "addresses": {
+                "type": "dict",
+                "options": {name: {"type": "str", "default": _evidence.LOOPBACK} for name in ASKED},
+            },
             "nextclouds": {"type": "list", "elements": "dict", "default": [], "options": nextcloud},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "timeout": {"type": "int", "default": 5},
@@ -352,7 +378,7 @@ def main() -> None:
         janus=look.janus(),
         coturn=look.coturn(),
         certificate=_evidence.certificate(
-            module.params["proxy_address"], 443, module.params["domain"], module.params["timeout"]
+            look.addresses["proxy"], 443, module.params["domain"], module.params["timeout"]
         ),
         addresses=_evidence.host_addresses(text_of(proc / "fib_trie"), text_of(proc / "if_inet6")),
         firewall=look.firewall(),

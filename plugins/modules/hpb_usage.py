@@ -33,6 +33,14 @@ options:
     type: list
     elements: str
     default: [janus, coturn, signalling]
+  signalling_address:
+    description: Address of the signaling server on its host.
+    type: str
+    default: 127.0.0.1
+  signalling_port:
+    description: Port of the signaling server on its address.
+    type: int
+    default: 8080
   while_exists:
     description: The file. Without it the host is looked at once.
     type: path
@@ -97,8 +105,6 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence, _usage  # noqa: E402
 
-SIGNALLING = 8080
-
 
 def main_processes(module: AnsibleModule, names: list[str]) -> dict[str, int]:
     """Return the main process of each container that runs."""
@@ -118,6 +124,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "containers": {"type": "list", "elements": "str", "default": ["janus", "coturn", "signalling"]},
+            "signalling_address": {"type": "str", "default": _evidence.LOOPBACK},
+            "signalling_port": {"type": "int", "default": 8080},
             "while_exists": {"type": "path"},
             "interval": {"type": "int", "default": 1},
             "timeout": {"type": "int", "default": 3600},
@@ -126,7 +134,7 @@ def main() -> None:
     )
     params = module.params
     mains = main_processes(module, params["containers"])
-    metrics = _evidence.local(SIGNALLING, "/metrics", 5)
+    metrics = _evidence.local(params["signalling_port"], "/metrics", 5, params["signalling_address"])
     samples = [_usage.sample(mains, time.time())]
     end = time.monotonic() + params["timeout"]
     while params["while_exists"] and Path(params["while_exists"]).exists() and time.monotonic() < end:

@@ -459,6 +459,19 @@ def look(tmp_path):
     return run
 
 
+def test_programs_are_asked_at_the_addresses_that_are_given(look):
+    """On private networks they are not on the loopback; of another address of it nobody else answers."""
+    result = look(addresses={"janus": "127.0.0.7"}, signalling_port=9)
+    assert (result["janus"]["address"], result["signalling"]["address"]) == ("127.0.0.7", "127.0.0.1")
+    assert result["signalling"]["port"] == 9
+    with socket.socket() as held:
+        held.bind(("127.0.0.7", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        assert _evidence.upgrade(port, "/", "", 0.5) == "refused"
+        assert _evidence.upgrade(port, "/", "", 0.5, "127.0.0.7") == "timeout"
+
+
 def test_the_look_at_a_host(look, tmp_path):
     state = {"Name": "/signalling", "State": {"Status": "running"}}
     (tmp_path / "inspect.json").write_text(json.dumps([state]), encoding="utf-8")

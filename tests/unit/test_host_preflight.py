@@ -125,6 +125,41 @@ def test_a_port_of_somebody_else_is_a_problem(look):
     )
 
 
+# One container of ours, whose process number none has.
+CONTAINERS = """#!/bin/sh
+case "$*" in
+  version*) echo 26.1.5 ;;
+  ps*) echo 0123 ;;
+  "network ls --filter label=nextcloud-talk.hpb --format {{{{.Name}}}}") printf 'hpb-edge\\nhpb-core\\n' ;;
+  inspect*PortBindings*0123) echo "/traefik 4194305 2026-01-01T00:00:00Z {port}/tcp 1/udp" ;;
+  *) exit 99 ;;
+esac
+"""
+
+
+def test_a_port_that_docker_holds_for_us_is_ours(look, tmp_path):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        (tmp_path / "bin/docker").write_text(CONTAINERS.format(port=port), encoding="utf-8")
+        (tmp_path / "bin/docker").chmod(0o755)
+        result = look(tcp_ports=[port])
+    assert [problem for problem in result["problems"] if problem.startswith("Port ")] == []
+    assert result["containers"] == {"traefik": "2026-01-01T00:00:00Z"}
+    assert result["networks"] == ["hpb-core", "hpb-edge"]
+
+
+def test_private_networks_may_not_lie_over_others(look):
+    """This machine's own routes decide; the one to its first network is taken."""
+    routes = _preflight.routes(Path("/proc/net/route").read_text(encoding="ascii"))
+    if not routes:
+        pytest.skip("this machine has no IPv4 network")
+    interface, network = routes[0]
+    (problem,) = (problem for problem in look(subnet=network)["problems"] if "overlaps" in problem)
+    assert f"hpb_bridge_subnet is {network}, which overlaps with {network} of the interface {interface}" in problem
+
+
 def test_every_fault_of_a_host_is_returned_at_once(look):
     result = look(names=["talk.invalid"], media_ip="192.0.2.99", min_free_mb=10**9)
     words = ["talk.invalid does not resolve", "hpb_media_ip is 192.0.2.99", "MiB free, expected at least 1000000000"]

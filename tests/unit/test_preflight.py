@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 
 import pytest
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _preflight
@@ -23,8 +24,9 @@ FIT = {
     "local": {"192.0.2.10": True},
     "media_ip": "192.0.2.10",
     "taken": {},
+    "overlapping": [],
 }
-WANTED = {"public_ip": "", "min_free_mb": 2048}
+WANTED = {"public_ip": "", "min_free_mb": 2048, "subnet": ""}
 NAT = {"local": {"10.0.0.5": True, "192.0.2.10": False}, "media_ip": "10.0.0.5"}
 
 
@@ -48,10 +50,44 @@ def test_a_bare_supported_host_needs_no_engine():
         (
             {"addresses": {"talk.example.org": ["198.51.100.9"]}},
             {},
-            "resolves to 198.51.100.9, which is no address of this host",
+            "resolves to 198.51.100.9, this host has 192.0.2.10: when it is behind NAT, say hpb_public_ip: 198.51.100.9"
+            " for the group hpb, else mend the DNS record.",
         ),
-        (NAT, {}, "resolves to 192.0.2.10, which is no address of this host"),
+        (
+            NAT,
+            {},
+            "resolves to 192.0.2.10, this host has 10.0.0.5: when it is behind NAT, say hpb_public_ip: 192.0.2.10",
+        ),
+        (
+            {**NAT, "addresses": {"talk.example.org": ["192.0.2.10"], "turn.example.org": ["192.0.2.10"]}},
+            {},
+            "The names talk.example.org and turn.example.org resolve to 192.0.2.10, this host has 10.0.0.5",
+        ),
+        (
+            {"addresses": {"talk.example.org": ["2001:db8::10", "198.51.100.9"]}},
+            {},
+            "resolves to 2001:db8::10, 198.51.100.9, this host has 192.0.2.10: when it is behind NAT, say "
+            "hpb_public_ip: 198.51.100.9",
+        ),
+        (
+            {"addresses": {"talk.example.org": ["2001:db8::10"]}},
+            {},
+            "resolves to 2001:db8::10, expected an IPv4 address as well, which media needs: mend the DNS record.",
+        ),
         (NAT, {"public_ip": "192.0.2.11"}, "resolves to 192.0.2.10, expected 192.0.2.11 (hpb_public_ip)"),
+        ({}, {"public_ip": "talk.example.org"}, "hpb_public_ip is 'talk.example.org', expected an IPv4 address"),
+        ({}, {"public_ip": "2001:db8::10"}, "hpb_public_ip is '2001:db8::10', expected an IPv4 address"),
+        (
+            {"media_ip": "10.0.0.5", "local": {"10.0.0.5": True, "192.0.2.10": True}},
+            {"public_ip": "192.0.2.10"},
+            "hpb_public_ip is 192.0.2.10, which is an address of this host, expected one that a router before it "
+            "translates: set hpb_media_ip: 192.0.2.10 instead and remove hpb_public_ip.",
+        ),
+        (
+            {"overlapping": [("eth0", "172.31.0.0/16")]},
+            {"subnet": "172.31.254.0/24"},
+            "hpb_bridge_subnet is 172.31.254.0/24, which overlaps with 172.31.0.0/16 of the interface eth0",
+        ),
         ({"media_ip": ""}, {}, "no IPv4 address towards the outside"),
         (
             {"media_ip": "192.0.2.99", "local": {"192.0.2.10": True, "192.0.2.99": False}},
@@ -69,6 +105,37 @@ def test_each_fault_is_one_sentence(facts, wanted, words):
 
 def test_behind_nat_the_public_address_is_right():
     assert _preflight.problems({**FIT, **NAT}, {**WANTED, "public_ip": "192.0.2.10"}) == []
+
+
+def test_behind_nat_a_name_may_lead_to_the_private_address_as_well():
+    """As a name server of the LAN has it."""
+    facts = {**FIT, **NAT, "addresses": {"talk.example.org": ["10.0.0.5"]}}
+    assert _preflight.problems(facts, {**WANTED, "public_ip": "192.0.2.10"}) == []
+
+
+ROUTES = (
+    "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+    "eth0\t00000000\t{gateway}\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+    "eth0\t{lan}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n"
+    "hpb-edge\t{edge}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n"
+)
+
+
+def hexadecimal(address):
+    """As the kernel writes it: the number that the four bytes are in the processor's order."""
+    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}"
+
+
+def test_routes_and_what_a_subnet_overlaps_with():
+    places = {"gateway": "192.168.7.1", "lan": "192.168.7.0", "mask": "255.255.255.0", "edge": "172.31.254.0"}
+    found = _preflight.routes(ROUTES.format(**{name: hexadecimal(address) for name, address in places.items()}))
+    assert found == [("eth0", "192.168.7.0/24"), ("hpb-edge", "172.31.254.0/24")]
+    assert _preflight.overlapping("192.168.0.0/16", found, []) == [("eth0", "192.168.7.0/24")]
+    assert _preflight.overlapping("172.31.254.0/25", found, []) == [("hpb-edge", "172.31.254.0/24")]
+    assert _preflight.overlapping("172.31.254.0/25", found, ["hpb-edge"]) == []
+    assert _preflight.overlapping("10.0.0.0/24", found, []) == []
+    assert _preflight.overlapping("", found, []) == []
+    assert _preflight.overlapping("nonsense", found, []) == []
 
 
 def test_all_faults_are_named_at_once():
@@ -102,6 +169,8 @@ def test_the_holder_of_a_port_is_found(kind):
         assert other == {f"{protocol}/{port}": _preflight.process_name(os.getpid())}
         assert _preflight.foreign({protocol: [port]}, {os.getpid()}) == {}
         assert _preflight.foreign({protocol: [port]}, {os.getppid()}) == {}, "a child of ours is ours"
+        assert _preflight.foreign({protocol: [port]}, set(), [f"{protocol}/{port}"]) == {}, "Docker holds it for us"
+        assert _preflight.foreign({protocol: [port]}, set(), [f"{protocol}/{port + 1}"]) == other
     assert _preflight.foreign({protocol: [port]}, set()) == {}
 
 

@@ -325,7 +325,7 @@ def plans_of(monkeypatch, given, there=("ipv4",), fail=None):
     monkeypatch.setattr(_signaling_client, "families_of", lambda *_place: list(there))
     for step in ("_welcome", "_request", "_websocket", "_hello", "_closed", "_isolate"):
         monkeypatch.setattr(_probe_run.Probe, step, good)
-    return plans, asyncio.run(_probe_run.limited(spec(turn=None, **given)))
+    return plans, asyncio.run(_probe_run.limited(spec(**{"turn": None, **given})))
 
 
 @pytest.mark.parametrize(
@@ -372,6 +372,50 @@ def test_what_the_calls_are_made_of(monkeypatch):
     assert (plans["nc", "screen"].stream, plans["nc", "screen"].tracks) == ("screen", ("video",))
     assert ("nc", "bitrate") not in plans
     assert report["limits"]["nc"] == {"session_limit": None, "stream_bitrate": None}
+
+
+def test_where_all_media_is_relayed_nothing_goes_directly(monkeypatch):
+    turn = {"server": "turn.example.org:3478", "protocols": ["udp", "tcp"]}
+    plans, report = plans_of(monkeypatch, {"direct": False, "turn": turn, "bitrate": True}, ["ipv4", "ipv6"])
+    found = {row["step"]: (row["status"], row["seen"]) for row in report["results"] if row["instance"] == "nc"}
+    assert found["direct"] == (SKIPPED, "not to be expected: all media of this backend goes through TURN")
+    assert "direct-ipv6" not in found
+    assert {found[step][0] for step in ("turn-udp", "turn-tcp", "screen", "bitrate")} == {"ok"}
+    kinds = {step: plan.relay and plan.relay.transport for (name, step), plan in plans.items() if name == "nc"}
+    assert kinds == {"turn-udp": "udp", "turn-tcp": "tcp", "screen": "udp", "bitrate": "udp"}
+    # What the direct call shows otherwise is shown once.
+    assert [step for (name, step), plan in plans.items() if name == "nc" and plan.data] == ["turn-udp"]
+
+
+def test_where_all_media_is_relayed_a_user_calls_through_turn_only(monkeypatch):
+    placed = []
+
+    async def good(*_arguments):
+        return True
+
+    async def call(self, step, plan, _relay):
+        placed.append(step)
+        assert plan().family == ""
+        self.verdicts[step] = _probe_run._probe.passed("it went well")
+
+    for step in ("ask", "greet"):
+        monkeypatch.setattr(_probe_run._user_run.UserSteps, step, good)
+    monkeypatch.setattr(_probe_run._user_run.UserSteps, "call", call)
+    instances = [{**item, "user": "tester", "password": "-"} for item in spec()["instances"][:1]]
+    turn = {"server": "turn.example.org:3478", "protocols": ["udp", "tcp"]}
+    _plans, report = plans_of(monkeypatch, {"direct": False, "turn": turn, "instances": instances})
+    assert placed == ["user-turn"]
+    (row,) = [row for row in report["results"] if row["step"] == "user-call"]
+    assert (row["status"], row["seen"]) == (
+        SKIPPED,
+        "not to be expected: all media of this backend goes through TURN",
+    )
+
+
+def test_where_all_media_is_relayed_and_no_relay_is_named_nothing_is_proven(monkeypatch):
+    plans, report = plans_of(monkeypatch, {"direct": False})
+    assert plans == {}
+    assert {row["status"] for row in report["results"] if row["step"] in ("direct", "screen")} == {SKIPPED}
 
 
 def test_bitrates_are_measured_on_request_and_alone(monkeypatch):
@@ -452,6 +496,16 @@ def test_calls_are_placed_in_a_browser_one_after_the_other(monkeypatch):
     assert steps[-3:] == ["browser", "browser-turn-udp", "browser-turn-tcp"]
     relayed = [row for row in report["results"] if row["step"].startswith("browser-turn")]
     assert {row["status"] for row in relayed} == {"ok"}
+
+
+def test_where_all_media_is_relayed_a_browser_calls_through_turn_only(monkeypatch):
+    with _signaling_client.pinned_names({"turn.example.org": "192.0.2.1"}):
+        placed, _command, report = browse(monkeypatch, [figures(**BROWSED)], direct=False)
+    assert placed == ["turn:192.0.2.1:3478?transport=udp", "turn:192.0.2.1:3478?transport=tcp"] * 2
+    rows = [row for row in report["results"] if row["step"] == "browser"]
+    assert {(row["status"], row["seen"]) for row in rows} == {
+        (SKIPPED, "not to be expected: all media of this backend goes through TURN")
+    }
 
 
 def test_a_browser_gets_an_ipv6_address_as_in_a_url(monkeypatch):

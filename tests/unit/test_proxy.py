@@ -115,6 +115,7 @@ def test_labels_say_what_the_file_says(resolver, tls):
 
 
 OWN = {
+    "profile": "host",
     "own": True,
     "kind": "",
     "path": "",
@@ -137,6 +138,8 @@ THERE = {**OWN, "own": False, "kind": "nginx", "tls": "proxy"}
     [
         OWN,
         {**OWN, "path": PREFIX, "port": "9080"},
+        {**OWN, "profile": "bridge", "turn_tls_port": 5349},
+        {**OWN, "turn_443": "turn443.example.org"},
         THERE,
         {**THERE, "kind": "", "path": "/a/b_c-1", "tls": "private_ca"},
         {**THERE, "address": "192.0.2.7", "listen": "198.51.100.4"},
@@ -157,6 +160,14 @@ def test_what_works_is_not_complained_about(settings):
         ({**OWN, "path": "/a`) || Path(`/"}, "expected a path of letters, digits, - and _"),
         ({**OWN, "port": 80}, "hpb_signaling_port is '80', expected a number from 1024"),
         ({**OWN, "port": "x"}, "hpb_signaling_port is 'x', expected"),
+        (
+            {**THERE, "profile": "bridge"},
+            "hpb_network_profile is bridge, but traefik_enabled is false, expected our own",
+        ),
+        (
+            {**OWN, "profile": "bridge", "turn_443": "turn443.example.org"},
+            "hpb_turn_443_domain is turn443.example.org, but hpb_network_profile is bridge, expected no TURN on",
+        ),
         ({**OWN, "tls": "proxy"}, "hpb_tls is proxy, but traefik_enabled is not false"),
         ({**OWN, "kind": "nginx"}, "is set, but traefik_enabled is not false, expected a proxy that is there"),
         ({**THERE, "kind": "apache2"}, "hpb_proxy is 'apache2', expected nginx, apache, caddy, haproxy, traefik, "),

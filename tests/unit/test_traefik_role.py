@@ -98,6 +98,7 @@ def found(tmp_path_factory):
         "hpb_registry": "",
         "hpb_nofile": 1024,
         "hpb_signaling_port": 8080,
+        "hpb_addresses": {"edge": {"signalling": "127.0.0.1"}},
         "hpb_turn_443_domain": "",
         "hpb_turn_domain": "turn.example.org",
         "hpb_turn_tls_port": 0,

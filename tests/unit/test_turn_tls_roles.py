@@ -38,7 +38,7 @@ PLAY = """
           'acme_files': __traefik_acme_files, 'environment': __traefik_acme_environment,
           'coturn': lookup('ansible.builtin.template', template, template_vars={'settings': __coturn_main}),
           'coturn443': lookup('ansible.builtin.template', template, template_vars={'settings': __coturn_443_settings}),
-          'certificate': __coturn_certificate_config, 'servers': hpb_turn_tls_servers,
+          'ports': __coturn_ports, 'certificate': __coturn_certificate_config, 'servers': hpb_turn_tls_servers,
           'all_servers': __hpb_turn_servers,
           'tcp': __hpb_tcp_ports, 'udp': __hpb_udp_ports, 'names': __hpb_names, 'verify': __verify_turn,
           'watch': {'containers': __watch_config.containers, 'tls_port': __watch_config.turn.tls_port}} | to_json }}
@@ -48,6 +48,7 @@ CASES = {
     "default": {},
     "tls": {"hpb_turn_tls_port": 5349},
     "one_name": {"hpb_turn_tls_port": 5349, "hpb_turn_domain": "talk.example.org"},
+    "bridge": {"hpb_network_profile": "bridge", "hpb_turn_tls_port": 5349, "hpb_signaling_port": 9080},
     "https": {"hpb_turn_443_domain": "turn443.example.org"},
     "own": {"hpb_tls": "private_ca", "hpb_turn_tls_port": 5349, "hpb_turn_443_domain": "turn.example.org"},
     "staging": {"hpb_acme_staging": True, "hpb_turn_tls_port": 5349},
@@ -153,6 +154,19 @@ def test_turn_over_tls(rendered):
     assert case["certificate"].items() >= {**wanted, "name": "turn.example.org", "address": "192.0.2.10"}.items()
 
 
+def test_turn_over_tls_on_private_networks(rendered):
+    """coturn's port is published, and the host asks for its certificate at its own address."""
+    case = rendered["bridge"]
+    conf = options(case["coturn"])
+    assert (conf["listening-ip"], conf["tls-listening-port"]) == (["172.31.254.4"], ["5349"])
+    assert case["ports"] == ["3478/udp", "3478/tcp", "5349/tcp"]
+    assert (case["tcp"], case["udp"]) == ([80, 443, 3478, 5349], [3478])
+    assert case["certificate"]["address"] == "172.31.254.4"
+    services = case["dynamic"]["http"]["services"]
+    assert services["signalling"]["loadBalancer"]["servers"] == [{"url": "http://172.31.254.5:9080"}]
+    assert rendered["default"]["ports"] == ["3478/udp", "3478/tcp"]
+
+
 def test_one_name_for_all_needs_one_certificate(rendered):
     assert rendered["one_name"]["traefik"] == rendered["default"]["traefik"]
     assert rendered["one_name"]["certificate"]["name"] == "talk.example.org"
@@ -234,6 +248,10 @@ REFUSED = {
     "url": ({"hpb_turn_443_domain": "https://turn443.example.org"}, "expected a name without scheme and port"),
     "https": ({"hpb_turn_tls_port": 443}, "hpb_turn_tls_port is 443, expected a port of its own, such as 5349"),
     "turn": ({"hpb_turn_tls_port": 3478}, "hpb_turn_tls_port is 3478, expected a port of its own"),
+    "bridge": (
+        {"hpb_network_profile": "bridge", "hpb_turn_443_domain": "turn443.example.org"},
+        "but hpb_network_profile is bridge, expected no TURN on port 443 there",
+    ),
     "provider": ({"traefik_acme_dns_credentials": {"CF_DNS_API_TOKEN": TOKEN}}, "without traefik_acme_dns_provider"),
     "name": (
         {"traefik_acme_dns_provider": "x", "traefik_acme_dns_credentials": {"a-b": TOKEN}},

@@ -19,6 +19,7 @@ from bed import pki, registry
 from bed.common import SETTINGS, BedError, Environment, engine, lock, say
 from bed.hosts import Host, create_network
 from bed.images import STAND_IN_IMAGE, Images, stand_in
+from bed.internet import Internet
 
 JANUS = "nextcloud-talk-hpb/janus"
 
@@ -42,9 +43,12 @@ def up(environment: Environment) -> dict:
         list(pool.map(lambda host: host.up(tags), hosts.values()))
         list(pool.map(lambda instance: _answers(environment, instance), environment.instances().values()))
         list(pool.map(lambda host: _resolves(environment, host), hosts.values()))
+        internet = Internet(client, environment)
+        if internet.wanted:
+            internet.up(images.net())
         for push in pushes:
             push.result()
-        facts = describe(environment, images)
+        facts = describe(environment, images) | {"internet": internet.describe()}
         (environment.directory / "testbed.json").write_text(json.dumps(facts, indent=2) + "\n")
     return facts
 

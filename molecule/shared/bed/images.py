@@ -229,6 +229,10 @@ class Images:
         VERSIONS.write_text(json.dumps({name: one[2] for name, one in self.published.items()}, indent=2) + "\n")
         return found
 
+    def net(self) -> str:
+        """Return the image of routers and of machines to place calls from."""
+        return self.build("net", {"PYTHON": self.build("python", {"BASE": self.base()})})
+
     def _own(self, base: str) -> dict[str, str]:
         """Make the test hosts' images and the stand-in's."""
         python = self.build("python", {"BASE": base})

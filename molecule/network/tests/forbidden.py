@@ -1,0 +1,55 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Addresses that nobody may reach through a TURN server of the internet, and why somebody would want to.
+
+From the special-purpose registries of IANA (RFC 6890) and the documents of cloud providers.
+"""
+
+FORBIDDEN = {
+    "127.0.0.1": "loopback",
+    "127.0.0.53": "loopback, the local resolver",
+    "127.255.255.254": "loopback, its other end",
+    "0.0.0.0": "this host",
+    "0.255.255.255": "this network",
+    "169.254.169.254": "metadata of most clouds",
+    "169.254.170.2": "metadata of containers",
+    "169.254.0.1": "link-local",
+    "192.0.0.192": "metadata of a cloud",
+    "100.100.100.200": "metadata of a cloud, in carrier-grade NAT",
+    "100.64.0.1": "carrier-grade NAT",
+    "100.127.255.254": "carrier-grade NAT, its other end",
+    "10.0.0.1": "private",
+    "10.255.255.254": "private",
+    "172.16.0.1": "private",
+    "172.17.0.1": "the host in Docker's own network",
+    "172.17.0.2": "a container in Docker's own network",
+    "172.31.255.254": "private",
+    "192.168.0.1": "private",
+    "192.168.255.254": "private",
+    "192.0.2.1": "documentation",
+    "192.88.99.1": "6to4 relay",
+    "198.18.0.1": "benchmarks",
+    "198.19.255.254": "benchmarks",
+    "198.51.100.1": "documentation",
+    "224.0.0.1": "multicast",
+    "239.255.255.250": "multicast, SSDP",
+    "240.0.0.1": "reserved",
+    "255.255.255.255": "broadcast",
+    "::": "this host",
+    "::1": "loopback",
+    "fe80::1": "link-local",
+    "fd00:ec2::254": "metadata of a cloud",
+    "fc00::1": "private",
+    "fdff::1": "private",
+    "::ffff:127.0.0.1": "mapped loopback",
+    "::ffff:169.254.169.254": "mapped metadata",
+    "::ffff:10.0.0.1": "mapped private",
+    "64:ff9b::7f00:1": "NAT64 of loopback",
+    "64:ff9b::a9fe:a9fe": "NAT64 of metadata",
+    "64:ff9b:1::a00:1": "local NAT64 of private",
+    "2002:7f00:1::1": "6to4 of loopback",
+    "2001::1": "Teredo",
+    "2001:db8::1": "documentation",
+    "ff02::1": "multicast",
+}
