@@ -930,15 +930,19 @@ def said_why(case: Case) -> str:
 
 def merged(findings: Sequence[Finding]) -> list[Finding]:
     """Return the findings, those that say the same of several instances as one."""
-    result: dict[tuple[str, str, str, str], Finding] = {}
+    result: dict[tuple[str, str, str], Finding] = {}
     for finding in findings:
-        key = (finding.cause, finding.what, finding.why, finding.mend)
+        key = (finding.cause, finding.why, finding.mend)
         before = result.get(key)
         if before is None:
             result[key] = finding
             continue
         seen = "; ".join(unique(part for part in (before.seen, finding.seen) if part))
-        result[key] = replace(before, instance=", ".join(unique([before.instance, finding.instance])), seen=seen)
+        lists = {
+            name: ", ".join(unique(f"{getattr(before, name)}, {getattr(finding, name)}".split(", ")))
+            for name in ("instance", "step", "what")
+        }
+        result[key] = replace(before, seen=seen, **lists)
     return list(result.values())
 
 

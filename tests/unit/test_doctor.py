@@ -282,6 +282,13 @@ def hpb_clock(scene):
     scene.check_fails("The clocks differ.")
 
 
+def too_old_for_all(scene):
+    """Only instances after the first have a step that compares them with the one before."""
+    for id_ in IDS:
+        scene.fail(id_, "features", _probe.features("22.0.0", "1.2.4", ["mcu", "hello-v2"]))
+    scene.report["results"].append(_probe.failed("They do not hear each other.", "Look.").record("nc", "isolation"))
+
+
 def nextcloud_clock(scene):
     scene.reach("nc")["seconds_off"] = 61.0
     scene.check_fails("The clocks differ.", "nc")
@@ -461,6 +468,7 @@ TABLE = [
     (made(wrong_name), "certificate-name", "all", "is for old.example.org", "hpb_domain"),
     (made(unknown_ca_at_nextcloud), "ca-at-nextcloud", "nc", "unknown on nc.example.org", "certificates:import"),
     (made(unknown_ca_at_hpb), "ca-at-hpb", "nc", "does not know the authority", "hpb_ca_files"),
+    (made(too_old_for_all), "signaling-too-old", "dev_nc, nc, test_nc", "1.2.4", "hpb_signaling_version"),
     (made(hpb_clock), "clock", "all", f"The clock of {HOST} is 60 s ahead", f"On {HOST}: timedatectl"),
     (made(nextcloud_clock), "clock", "nc", "nc.example.org is 61 s ahead", "On nc.example.org: timedatectl"),
     (
