@@ -234,8 +234,8 @@ class Browser:
         loop = asyncio.get_running_loop()
         stream = asyncio.StreamReader(limit=MESSAGE_BYTES)
         source, sink = os.fdopen(answers[0], "rb"), os.fdopen(commands[1], "wb")
-        reading, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), source)
-        self._writer, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, sink)
+        reading, _protocol = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), source)
+        self._writer, _protocol = await loop.connect_write_pipe(asyncio.BaseProtocol, sink)
         self._transports = [reading, self._writer]
         self._reader = asyncio.ensure_future(self._read(stream))
         found = await self.command("Browser.getVersion", seconds=START_SECONDS)

@@ -205,7 +205,7 @@ def test_the_camera_is_offered_in_three_layers():
     assert layers[0] == 11 and len(set(layers)) == 3
     before, after = OFFER.split("m=video"), sdp.split("m=video")
     assert before[0] == after[0]
-    video, _, data = after[1].partition("m=application")
+    video, _separator, data = after[1].partition("m=application")
     assert "m=application" + data == OFFER[OFFER.index("m=application") :]
     lines = video.splitlines()
     again = [int(line.split()[2]) for line in lines if line.startswith("a=ssrc-group:FID")]

@@ -58,8 +58,8 @@ RELAYED = {"path": "turn-udp", "result": result(step(4, 1070))}
 USAGE = usage(janus=0.16, coturn=0.08, signalling=0.004)
 
 
-def made(runs, seen=USAGE, look=LOOK):
-    return load_report(copy.deepcopy(runs), seen, copy.deepcopy(look), 1000.0, 1001.0)
+def made(runs, seen=None, look=None):
+    return load_report(copy.deepcopy(runs), seen or USAGE, copy.deepcopy(look or LOOK), 1000.0, 1001.0)
 
 
 @pytest.mark.parametrize(
