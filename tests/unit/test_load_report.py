@@ -59,7 +59,8 @@ USAGE = usage(janus=0.16, coturn=0.08, signalling=0.004)
 
 
 def made(runs, seen=None, look=None):
-    return load_report(copy.deepcopy(runs), seen or USAGE, copy.deepcopy(look or LOOK), 1000.0, 1001.0)
+    seen, look = USAGE if seen is None else seen, LOOK if look is None else look
+    return load_report(copy.deepcopy(runs), seen, copy.deepcopy(look), 1000.0, 1001.0)
 
 
 @pytest.mark.parametrize(
