@@ -34,7 +34,7 @@ def test_a_call_is_placed_as_a_user_and_leaves_nothing(web):
     assert done.returncode == 0, done.stdout[-4000:]
     for step in ("what Talk tells a user", "a user's ticket", "a user's token", "direct call as a user"):
         assert f"nc        {step}" in done.stdout
-    relayed = next(line for line in done.stdout.splitlines() if "relayed call as a user" in line)
+    relayed = next(line for line in done.stdout.splitlines() if "nc        relayed call as a user" in line)
     assert " ok " in relayed and "relay " in relayed
     assert USER["talk_verify_password"] not in done.stdout + done.stderr + backend.seen + nextcloud.seen
     assert web.check_output("cat /var/www/nc/data/conversations.json") == "{}"
