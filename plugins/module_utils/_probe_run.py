@@ -486,6 +486,7 @@ async def limited(spec: dict[str, Any]) -> dict[str, Any]:
     probe = Probe(spec)
     task = asyncio.ensure_future(probe.run())
     # Who is told to end tidies up first: the peers' sessions, and what was made in a Nextcloud.
+    # Elsewhere than in the main thread of a Unix process there are no handlers; the time limit still tidies up.
     with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with contextlib.suppress(asyncio.TimeoutError):

@@ -70,10 +70,10 @@ def test_the_command():
 
 def test_the_environment_keeps_files_in_the_folder():
     present = {
-        "HOME": "/root",
+        "HOME": "/home/someone",
         "PATH": "/bin",
         "DISPLAY": ":0",
-        "XDG_CACHE_HOME": "/root/.cache",
+        "XDG_CACHE_HOME": "/home/someone/.cache",
         "SSLKEYLOGFILE": "/x",
     }
     found = _browser.environment("/tmp/probe", present)

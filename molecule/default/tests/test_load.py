@@ -65,4 +65,4 @@ def test_nobody_and_nothing_is_left_behind(load, hpb):
         "python3 -c %s", "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/metrics').read().decode())"
     )
     assert 'signaling_mcu_publishers{type="video"} 0' in metrics
-    assert hpb.check_output("find /tmp /root/.ansible_async -name 'hpb-load-*' -o -path '*/.ansible_async/*'") == ""
+    assert hpb.check_output("find /tmp ~/.ansible_async -name 'hpb-load-*' -o -path '*/.ansible_async/*'") == ""

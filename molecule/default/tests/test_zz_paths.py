@@ -28,7 +28,7 @@ def second(web, tmp_path):
     web.check_output(
         f"python3 /opt/nextcloud-standin/install.py --root {ROOT} --domain nc.example.org --url {URL}"
         f" && systemd-run --unit two python3 -IS {ROOT}/server.py --root {ROOT} --port 8109 --webroot /two"
-        f" && cp {config} /root/nc.conf"
+        f" && cp {config} /run/nc.conf"
     )
     web.check_output(
         "sed -i %s %s && nginx -t && systemctl reload nginx", f"s#location / #{LOCATION}\\n location / #", config
@@ -38,7 +38,7 @@ def second(web, tmp_path):
     instance = {"hosts": {"two.example.org": host}, "vars": {"talk_occ": f"{ROOT}/occ", "talk_url": URL}}
     path.write_text(yaml.safe_dump({"nextcloud": {"children": {"two_nc": instance}}}))
     yield path
-    web.run(f"systemctl stop two; mv /root/nc.conf {config}; systemctl reload nginx")
+    web.run(f"systemctl stop two; mv /run/nc.conf {config}; systemctl reload nginx")
     left = play("-e", "remove=two_nc", "-e", "hpb_verify=false")
     assert left.returncode == 0, left.stdout[-6000:]
     web.run(f"rm -rf {ROOT}")
