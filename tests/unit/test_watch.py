@@ -388,6 +388,21 @@ def test_coturn_with_tls(bed):
     assert bed.metric('hpb_watch_certificate_days{name="turn"}') == pytest.approx(9.4, abs=0.1)
 
 
+def test_certificate_of_turn_on_443(bed):
+    ending = bed.authority.context("turn443.example.org", 9.4)
+
+    def choose(stream, name, context):
+        if name == "turn443.example.org":
+            stream.context = ending
+
+    bed.signaling.context.sni_callback = choose
+    bed.config["turn"]["name_443"] = "turn443.example.org"
+    bed.run(), bed.run()
+    assert bed.changes() == [("certificate/turn_443", "failed")]
+    assert bed.posts[0][1]["changes"][0]["sentence"] == "The certificate of turn443.example.org ends in 9 days."
+    assert bed.metric('hpb_watch_certificate_days{name="turn_443"}') == pytest.approx(9.4, abs=0.1)
+
+
 def test_neither_mail_nor_webhook_nor_metrics(bed):
     bed.config.update(mail=None, webhook=None, textfile_dir="")
     stop_coturn(bed)

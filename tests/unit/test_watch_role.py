@@ -172,6 +172,7 @@ def test_configuration_and_units(bed):
         "address": "",
         "port": 3478,
         "tls_port": 0,
+        "name_443": "",
         "allocation": True,
     }
     assert config["webhook"] == {"url": "https://hooks.example.org/talk", "token": TOKEN}

@@ -322,6 +322,7 @@ class Bed:
                 "address": "127.0.0.1",
                 "port": self.coturn.port,
                 "tls_port": 0,
+                "name_443": "",
                 "allocation": True,
             },
             "ca_files": [str(self.authority.path)],

@@ -99,7 +99,7 @@ class Settings:
 
     Keys: host, base_dir, state_dir, docker, containers, timeout (s), tls (acme, files, private_ca or proxy), signaling
     {url, address}, nats (URL of its monitor), janus {address, port}, turn {name, address, port, tls_port,
-    allocation}, ca_files, resolve {name: address}, certificate_days, disk_free_mb, mail {to, from, host, port,
+    name_443, allocation}, ca_files, resolve {name: address}, certificate_days, disk_free_mb, mail {to, from, host, port,
     starttls, user, password} or null, webhook {url, token} or null, textfile_dir.
     """
 
@@ -462,6 +462,16 @@ def look_at_turn_certificate(settings: Settings) -> None:
     judge_days(settings, "turn", turn["name"], certificate, SITE)
 
 
+def look_at_turn_443_certificate(settings: Settings) -> None:
+    """The certificate that Traefik serves under the name for TURN on port 443."""
+    name = settings["turn"]["name_443"]
+    try:
+        certificate = certificate_of(settings, lambda: open_signaling(settings), name)
+    except OSError as error:
+        raise NotJudged from error
+    judge_days(settings, "turn_443", name, certificate, "docker logs --tail 50 traefik")
+
+
 def look_at_nextcloud(settings: Settings, instance: dict[str, Any]) -> None:
     """The certificate of a Nextcloud, as browsers and the signaling server meet it."""
     parts = urlsplit(instance["url"])
@@ -564,6 +574,15 @@ def checks(settings: Settings) -> tuple[list[Check], list[Check], list[Check]]:
     if settings["turn"]["tls_port"]:
         second.append(
             Check("certificate/turn", "The certificate of coturn", lambda: look_at_turn_certificate(settings), coturn)
+        )
+    if settings["turn"]["name_443"]:
+        second.append(
+            Check(
+                "certificate/turn_443",
+                "The certificate of TURN on port 443",
+                lambda: look_at_turn_443_certificate(settings),
+                ("container/traefik",),
+            )
         )
     for instance in settings.instances:
         key = instance["id"]
