@@ -37,29 +37,28 @@ def inventory(tmp_path):
 class Watch:
     """Collects the command lines of all processes on a host while it runs."""
 
+    # One process for the whole time: starting one for each look would slow down what is looked at.
+    LOOK = "rm -f /run/looked; until [ -e /run/looked ]; do ps -eww -o args=; sleep 0.1; done; rm /run/looked"
+
     def __init__(self, container: str) -> None:
         self.seen = ""
         self._container = container
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.seen += subprocess.run(
-                ["docker", "exec", self._container, "ps", "-eww", "-o", "args="],
-                capture_output=True,
-                text=True,
-                check=False,
-            ).stdout
-            time.sleep(0.1)
 
     def __enter__(self):
-        self._thread.start()
+        self._process = subprocess.Popen(
+            ["docker", "exec", self._container, "sh", "-c", self.LOOK], stdout=subprocess.PIPE, text=True
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
         return self
 
+    def _read(self) -> None:
+        self.seen = self._process.stdout.read()
+
     def __exit__(self, *_unused):
-        self._stop.set()
-        self._thread.join()
+        subprocess.run(["docker", "exec", self._container, "touch", "/run/looked"], check=True)
+        self._reader.join(timeout=30)
+        self._process.wait(timeout=30)
 
 
 def test_a_second_run_changes_nothing_and_shows_no_secret(hpb, secrets):
