@@ -17,6 +17,7 @@ import docker
 
 from bed import pki, registry
 from bed.common import SETTINGS, BedError, Environment, engine, lock, say
+from bed.families import Families
 from bed.hosts import Host, create_network
 from bed.images import STAND_IN_IMAGE, Images, stand_in
 from bed.internet import Internet
@@ -46,9 +47,12 @@ def up(environment: Environment) -> dict:
         internet = Internet(client, environment)
         if internet.wanted:
             internet.up(images.net())
+        families = Families(client, environment)
+        if families.wanted:
+            families.up(images.net())
         for push in pushes:
             push.result()
-        facts = describe(environment, images) | {"internet": internet.describe()}
+        facts = describe(environment, images) | {"internet": internet.describe(), "ipv6": families.describe()}
         (environment.directory / "testbed.json").write_text(json.dumps(facts, indent=2) + "\n")
     return facts
 
