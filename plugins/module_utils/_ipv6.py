@@ -50,9 +50,9 @@ def default_interface(table: str) -> str:
     found = []
     for line in table.splitlines():
         fields = line.split()
-        if len(fields) > 9 and fields[0] == "0" * 32 and fields[1] == "00" and fields[9] != "lo":
-            if int(fields[8], 16) & (_UP | _REJECT) == _UP:
-                found.append((int(fields[5], 16), fields[9]))
+        if len(fields) > 9 and fields[0] == "0" * 32 and int(fields[1], 16) == 0:
+            usable = int(fields[8], 16) & (_UP | _REJECT) == _UP
+            found += [(int(fields[5], 16), fields[9])] if usable and fields[9] != "lo" else []
     return min(found)[1] if found else ""
 
 
@@ -91,8 +91,8 @@ def _counts(text: str) -> bool:
 def problems(facts: Mapping[str, Any], names: Iterable[str], media_names: Iterable[str]) -> list[str]:
     """Judge the host's address for media and the AAAA records of names that lead here over IPv4.
 
-    :param facts: ``addresses`` ({name: [address]}), ``local`` ({address: bool}), ``media_ip6`` (address for media, empty
-        for none), ``own_ip6`` (the host's addresses).
+    :param facts: ``addresses`` ({name: [address]}), ``local`` ({address: bool}), ``media_ip6`` (address for media,
+        empty for none), ``own_ip6`` (the host's addresses).
     :param media_names: those of `names` at which clients look for STUN and TURN, which listen at one address only.
     :returns: one sentence for each problem; names with the same wrong addresses are one.
     """
@@ -136,21 +136,21 @@ def _elsewhere(names: list[str], addresses: tuple[str, ...], facts: Mapping[str,
     known = ", ".join(facts["own_ip6"])
     records = f"AAAA record{'s' if several or len(addresses) > 1 else ''}"
     return (
-        f"The name{'s' if several else ''} {' and '.join(names)} lead{'' if several else 's'} to {', '.join(addresses)} "
-        f"over IPv6, {'this host has ' + known if known else 'and this host has no IPv6'}: "
+        f"The name{'s' if several else ''} {' and '.join(names)} lead{'' if several else 's'} to "
+        f"{', '.join(addresses)} over IPv6, {'this host has ' + known if known else 'and this host has no IPv6'}: "
         f"{'mend' if known else 'remove'} the {records}, since who has IPv6 tries it first."
     )
 
 
 def _not_media(name: str, addresses: list[str], media: str) -> str:
-    where = ", ".join(addresses)
+    leads = f"The name {name} leads to {', '.join(addresses)} over IPv6,"
+    say = f"or say hpb_media_ip6: {addresses[0]} for the group hpb."
     if media:
         return (
-            f"The name {name} leads to {where} over IPv6, expected {media} (hpb_media_ip6), the one address at which "
-            f"STUN and TURN listen: mend the AAAA record, or say hpb_media_ip6: {addresses[0]} for the group hpb."
+            f"{leads} expected {media} (hpb_media_ip6), the one address at which STUN and TURN listen: mend the AAAA "
+            f"record, {say}"
         )
     return (
-        f"The name {name} leads to {where} over IPv6, where neither STUN nor TURN listens, since hpb_media_ip6 is empty "
-        f"or this host has no global address that is configured for good: remove the AAAA record, or say hpb_media_ip6: {addresses[0]} for the "
-        "group hpb."
+        f"{leads} where neither STUN nor TURN listens, since hpb_media_ip6 is empty or this host has no global address "
+        f"that is configured for good: remove the AAAA record, {say}"
     )

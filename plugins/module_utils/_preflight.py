@@ -237,8 +237,8 @@ def problems(facts: dict, wanted: dict) -> list[str]:
     :param facts: ``architecture`` (as uname says), ``distribution`` and ``release`` (os-release ID and
         VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
         there answered), ``free_mb`` ({directory: MiB}), ``addresses`` ({name: [address]}), ``local`` ({address:
-        bool}), ``media_ip``, ``media_ip6`` and ``own_ip6`` (as `_ipv6.problems` takes them), ``taken`` (as `foreign` returns it), ``proxy_error`` (as `seat` returns it),
-        ``overlapping`` (as `overlapping` returns it).
+        bool}), ``media_ip``, ``media_ip6`` and ``own_ip6`` (as `_ipv6.problems` takes them), ``taken`` (as `foreign`
+        returns it), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as `overlapping` returns it).
     :param wanted: ``public_ip`` (empty: the host's own address is public), ``min_free_mb`` (MiB), ``listen`` (addresses
         of the signaling server), ``subnet`` (of the private networks, empty: there are none), ``media_names`` (those at
         which STUN and TURN are looked for).

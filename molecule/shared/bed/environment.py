@@ -36,6 +36,8 @@ def up(environment: Environment) -> dict:
         mirror.join(environment)
         environment.directory.mkdir(parents=True, exist_ok=True)
         pki.authority(environment.directory, f"Test CA of {environment.prefix}")
+        families = Families(client, environment)
+        families.give_back()
         hosts = {
             name: Host(client, environment, name, found[settings.get("image", "host")])
             for name, settings in SETTINGS["hosts"].items()
@@ -47,7 +49,6 @@ def up(environment: Environment) -> dict:
         internet = Internet(client, environment)
         if internet.wanted:
             internet.up(images.net())
-        families = Families(client, environment)
         if families.wanted:
             families.up(images.net())
         for push in pushes:

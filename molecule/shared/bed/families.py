@@ -9,6 +9,7 @@ a machine without IPv4 learns of addresses that it cannot reach, as in the inter
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -28,14 +29,24 @@ class Families:
         self.clients = SETTINGS["ipv6"]["clients"]
         self.python = Path(sys.prefix).resolve() / "bin/python"
 
+    def give_back(self) -> None:
+        """Give the hosts that have IPv6 only their IPv4 addresses back, for what the test bed itself does there."""
+        for host in SETTINGS["ipv6"]["only"] if self.wanted else ():
+            with contextlib.suppress(docker.errors.NotFound):
+                container = self.client.containers.get(self.environment.container(host))
+                if container.status == "running":
+                    with_ipv4(container, self.environment.host_address(host), self.environment.address(1))
+
     def up(self, image: str) -> None:
-        """Have the machines; `image` is that of all of them. What is there stays."""
+        """Have the machines, and take away IPv4 where there is to be none; `image` is that of all machines."""
         for name, one in self.clients.items() if self.wanted else ():
             addresses = {"ipv4_address": self.environment.address(one["address"])}
             addresses["ipv6_address"] = self.environment.address6(one["address"])
             container = have(self.client, self.environment, name, image, {self.environment.prefix: addresses})
             if not one["ipv4"]:
                 without_ipv4(container)
+        for host in SETTINGS["ipv6"]["only"] if self.wanted else ():
+            without_ipv4(self.client.containers.get(self.environment.container(host)))
 
     def describe(self) -> dict:
         """Return what scenarios need to know, {} for an environment without these machines."""

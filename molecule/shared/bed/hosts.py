@@ -16,8 +16,8 @@ import docker
 from bed import nextcloud
 from bed.common import LABEL, BedError, Environment, digest, say
 
-# What a kernel without IPv6 (ipv6.disable=1) answers: EAFNOSUPPORT, for every socket of AF_INET6. The rule holds for all
-# that runs in the host, the containers of its own engine included, since filters add up.
+# What a kernel without IPv6 (ipv6.disable=1) answers: EAFNOSUPPORT, for every socket of AF_INET6. The rule holds for
+# all that runs in the host, the containers of its own engine included, since filters add up.
 AF_INET6, EAFNOSUPPORT = 10, 97
 WITHOUT_IPV6 = {
     "defaultAction": "SCMP_ACT_ALLOW",
