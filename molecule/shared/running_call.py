@@ -7,8 +7,9 @@
 `RunningCall` is for tests: a context manager around a process of this file. The process reads one line of JSON from
 standard input (`url`, `internal_secret`, `ca_pem` (list of texts), `resolve`, `backend` (URL of the instance) and
 `relay` (null, or `{"host", "port", "transport", "secret"}` and perhaps `family`, ipv6 for a relay of that)), says
-`ready` when media flows, and ends the call when standard input ends. Its last line is JSON: `seconds`, for `audio` and `video` the `frames`, the `lost` packets and
-`longest_pause` in seconds, `pair` and `publisher_pair`, and `told`, the addresses at which the SFU says it is reached.
+`ready` when media flows, and ends the call when standard input ends. Its last line is JSON: `seconds`, for `audio` and
+`video` the `frames`, the `lost` packets and `longest_pause` in seconds, `pair` and `publisher_pair`, and `told`, the
+addresses at which the SFU says it is reached.
 """
 
 from __future__ import annotations

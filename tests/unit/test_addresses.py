@@ -111,8 +111,9 @@ PLAY = [
                 "ansible.builtin.copy": {
                     "dest": "{{ result }}",
                     "mode": "0600",
-                    "content": "{{ {'nat': __janus_settings.nat, 'media': __janus_settings.media, 'websockets': __janus_websockets.general, 'wsevh': "
-                    "__janus_wsevh.general, 'coturn': __coturn_options, 'nats': __nats_config, 'signalling': "
+                    "content": "{{ {'nat': __janus_settings.nat, 'media': __janus_settings.media, "
+                    "'websockets': __janus_websockets.general, 'wsevh': __janus_wsevh.general, "
+                    "'coturn': __coturn_options, 'nats': __nats_config, 'signalling': "
                     "__signalling_sections, 'traefik': __traefik_dynamic.http.services, 'ports': __container_ports, "
                     "'networks': container_networks, 'start': __container_start, 'health': "
                     "lookup('ansible.builtin.template', health)} | to_json }}",

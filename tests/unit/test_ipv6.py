@@ -120,8 +120,8 @@ def test_names_that_lead_here(facts):
         (
             {"media_ip6": ""},
             f"The name turn.example.org leads to {OWN} over IPv6, where neither STUN nor TURN listens, since "
-            "hpb_media_ip6 is empty or this host has no global address that is configured for good: remove the AAAA record, or say "
-            f"hpb_media_ip6: {OWN} for the group hpb.",
+            "hpb_media_ip6 is empty or this host has no global address that is configured for good: remove the AAAA "
+            f"record, or say hpb_media_ip6: {OWN} for the group hpb.",
         ),
         (
             {"media_ip6": "192.0.2.10"},

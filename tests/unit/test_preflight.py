@@ -93,7 +93,7 @@ def test_a_bare_supported_host_needs_no_engine():
         (
             {"addresses": {"talk.example.org": ["192.0.2.10", "2001:db8::10"]}},
             {},
-            "The name talk.example.org leads to 2001:db8::10 over IPv6, and this host has no IPv6: remove the AAAA record",
+            "The name talk.example.org leads to 2001:db8::10 over IPv6, and this host has no IPv6: remove the AAAA ",
         ),
         ({"media_ip": ""}, {}, "no IPv4 address towards the outside"),
         (
