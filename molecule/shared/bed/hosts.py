@@ -71,6 +71,7 @@ class Host:
         wanted = digest(
             Path(__file__).read_bytes(),
             self.image,
+            self.environment.ipv6,
             *(f"{path} {mode:o} " + text for path, (text, mode) in sorted(files.items())),
         )
         try:
