@@ -119,13 +119,16 @@ class Backend:
 
     def call(self, relay: dict[str, Any] | None = None) -> RunningCall:
         """A call of the controller that goes on as long as the `with` block, directly or through this TURN server."""
-        server = {"port": 3478, "transport": "udp", "secret": self.turn_secret, **relay} if relay else None
+        # An address of IPv6 needs a name, since the client takes no other.
+        name = "turn-server.invalid"
+        usual = {"port": 3478, "transport": "udp", "secret": self.turn_secret}
+        server = {**usual, **relay, "host": name} if relay else None
         return RunningCall(
             {
                 "url": "https://talk.example.org",
                 "internal_secret": self.secrets["internal"],
                 "ca_pem": [self.text("ca/ca.pem")],
-                "resolve": self.bed["resolve"],
+                "resolve": {**self.bed["resolve"], **({name: relay["host"]} if relay else {})},
                 "backend": "https://nc.example.org",
                 "relay": server,
             }

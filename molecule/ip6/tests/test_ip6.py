@@ -83,7 +83,9 @@ class TestBothFamilies:
         assert {program for address, program in listening if address == six} == {"turnserver"}
         open_to_all = {program for address, program in listening if address in ("*", "::", "0.0.0.0")}
         assert open_to_all == {"traefik"}
-        assert {address for address, _program in listening} - {"*", "::", "0.0.0.0", four, six} == {"127.0.0.1"}
+        # 127.0.0.11 is the name server of the test host itself.
+        others = {address for address, _program in listening} - {"*", "::", "0.0.0.0", four, six, "127.0.0.11"}
+        assert others == {"127.0.0.1"}
 
     def test_calls_over_both_families(self, dual, four, six):
         rows = dual.probe("both")
