@@ -6,9 +6,10 @@
 
 `RunningCall` is for tests: a context manager around a process of this file. The process reads one line of JSON from
 standard input (`url`, `internal_secret`, `ca_pem` (list of texts), `resolve`, `backend` (URL of the instance) and
-`relay` (null, or `{"host", "port", "transport", "secret"}`)), says `ready` when media flows, and ends the call when
-standard input ends. Its last line is JSON: `seconds`, for `audio` and `video` the `frames`, the `lost` packets and
-`longest_pause` in seconds, `pair` and `publisher_pair`, and `told`, the addresses at which the SFU says it is reached.
+`relay` (null, or `{"host", "port", "transport", "secret"}` and perhaps `family`, ipv6 for a relay of that)), says
+`ready` when media flows, and ends the call when standard input ends. Its last line is JSON: `seconds`, for `audio` and
+`video` the `frames`, the `lost` packets and `longest_pause` in seconds, `pair` and `publisher_pair`, and `told`, the
+addresses at which the SFU says it is reached.
 """
 
 from __future__ import annotations
@@ -103,9 +104,11 @@ def main() -> None:
     """Hold one call as described on standard input."""
     logging.disable(logging.CRITICAL)
     spec = json.loads(sys.stdin.readline())
+    import turn_client
     from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _signaling_client
 
-    with _signaling_client.pinned_names(spec["resolve"]):
+    family = (spec["relay"] or {}).get("family", "")
+    with _signaling_client.pinned_names(spec["resolve"]), turn_client.relays_of(family):
         figures = asyncio.run(hold(spec))
     sys.stdout.write(json.dumps(figures) + "\n")
     sys.stdout.flush()

@@ -11,13 +11,38 @@ import contextlib
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from aioice import stun, turn
 
 GRANTED = 200
 UDP, TCP = 0x11000000, 0x06000000
 FIRST_CHANNEL = 0x4000
+# The attribute by which a client asks for a relay of a family (RFC 8656, 14.7 in RFC 6156), which aioice does not know.
+FAMILY_ATTRIBUTE = (0x0017, "REQUESTED-ADDRESS-FAMILY", stun.pack_unsigned, stun.unpack_unsigned)
+FAMILIES = {"ipv4": 0x01000000, "ipv6": 0x02000000}
+
+
+@contextlib.contextmanager
+def relays_of(family: str) -> Iterator[None]:
+    """Let all TURN clients of this process ask for relays of a family (ipv4, ipv6); "" leaves it to the server."""
+    if not family:
+        yield
+        return
+    number, name, *_functions = FAMILY_ATTRIBUTE
+    stun.ATTRIBUTES_BY_NAME[name] = stun.ATTRIBUTES_BY_TYPE[number] = FAMILY_ATTRIBUTE
+    usual = turn.TurnClientMixin.request_with_retry
+
+    async def asking(self: turn.TurnClientMixin, request: stun.Message) -> tuple[stun.Message, tuple[str, int]]:
+        if request.message_method == stun.Method.ALLOCATE:
+            request.attributes[name] = FAMILIES[family]
+        return await usual(self, request)
+
+    turn.TurnClientMixin.request_with_retry = asking
+    try:
+        yield
+    finally:
+        turn.TurnClientMixin.request_with_retry = usual
 
 
 @contextlib.asynccontextmanager
@@ -44,10 +69,11 @@ async def client(server: tuple[str, int], secret: str, udp: bool = True) -> Asyn
             transport.close()
 
 
-async def ask(server: tuple[str, int], secret: str, peers: Iterable[str]) -> dict[str, int]:
+async def ask(server: tuple[str, int], secret: str, peers: Iterable[str], family: str = "") -> dict[str, int]:
     """Ask for a channel to port 9 of each peer; returns for each `GRANTED` or the error's code.
 
-    A relay for IPv4 answers 443 (Peer Address Family Mismatch) for IPv6, 403 stands for a peer that is forbidden.
+    The relay is of the wanted family, else of the server's choice. One for IPv4 answers 443 (Peer Address Family
+    Mismatch) for IPv6 and the other way round, 403 stands for a peer that is forbidden.
     """
 
     async def one(made: turn.TurnClientMixin, channel: int, peer: str) -> int:
@@ -59,7 +85,9 @@ async def ask(server: tuple[str, int], secret: str, peers: Iterable[str]) -> dic
 
     asked = list(peers)
     async with client(server, secret) as made:
-        await made.connect()
+        with relays_of(family):
+            relay, _port = await made.connect()
+        assert not family or (":" in relay) == (family == "ipv6"), relay
         # One after the other, since an answer with a new nonce changes what the next request is made of.
         return {peer: await one(made, FIRST_CHANNEL + number, peer) for number, peer in enumerate(asked)}
 

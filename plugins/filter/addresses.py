@@ -21,7 +21,7 @@ description:
   - In the network profile V(host) that is the host's loopback, and its address for media.
   - In the profile V(bridge) each program has fixed addresses in two private networks of Docker's, the halves of one
     subnet. C(core) is internal, and NATS and Janus are in no other; C(edge) is for those that are reached from outside.
-positional: _input, subnet, media_ip
+positional: _input, subnet, media_ip, media_ip6
 options:
   _input:
     description: The network profile, V(host) or V(bridge).
@@ -33,6 +33,10 @@ options:
     default: ""
   media_ip:
     description: The host's address for media; empty while it is not known.
+    type: str
+    default: ""
+  media_ip6:
+    description: The host's IPv6 address for media; empty for none. It counts for V(host) only.
     type: str
     default: ""
   check:
@@ -52,6 +56,7 @@ _value:
   description:
     - C(core) and C(edge), each with the address of each program and of C(host), which is how they see the host itself.
     - C(media), the address of Janus for media, which is the one peer that coturn relays to.
+    - C(media6), the IPv6 address of Janus for media, empty for none.
     - C(web), the address at which the host itself reaches Traefik.
     - C(networks), each with C(name), C(subnet), C(gateway) and whether it is C(internal); empty in the profile V(host).
     - C(places), for each program its networks, each with C(name) and C(ipv4_address); empty in the profile V(host).
@@ -59,12 +64,12 @@ _value:
 """
 
 
-def addresses(profile: str, subnet: str = "", media_ip: str = "", check: bool = False) -> Any:
+def addresses(profile: str, subnet: str = "", media_ip: str = "", media_ip6: str = "", check: bool = False) -> Any:
     """Return the addresses, or with `check` the sentences about what cannot work."""
     if check:
         return _addresses.problems(str(profile), str(subnet))
     try:
-        return _addresses.addresses(str(profile), str(subnet), str(media_ip))
+        return _addresses.addresses(str(profile), str(subnet), str(media_ip), str(media_ip6))
     except _addresses.AddressError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -53,12 +53,14 @@ def problems(profile: str, subnet: str) -> list[str]:
     return []
 
 
-def addresses(profile: str, subnet: str, media_ip: str) -> dict[str, Any]:
+def addresses(profile: str, subnet: str, media_ip: str, media_ip6: str = "") -> dict[str, Any]:
     """Return the addresses of the programs.
 
     :param media_ip: the host's address for media, empty while it is not known.
+    :param media_ip6: the same for IPv6, empty for none.
     :returns: ``core`` and ``edge`` ({program: address}, with ``host`` for how the programs see the host itself),
-        ``media`` (of Janus for media, the one peer that coturn relays to), ``web`` (where the host reaches Traefik),
+        ``media`` (of Janus for media, the one peer that coturn relays to), ``media6`` (the same for IPv6, empty for
+        none, as on private networks), ``web`` (where the host reaches Traefik),
         ``networks`` (each with name, subnet, gateway and internal), and ``places`` ({program: its networks, each with
         name and ipv4_address}, the one with its way out first); both empty when Docker's networks are not used.
     :raises AddressError: when `problems` has something to say.
@@ -69,7 +71,8 @@ def addresses(profile: str, subnet: str, media_ip: str) -> dict[str, Any]:
     if profile == "host":
         local = dict.fromkeys((*PROGRAMS, "host"), LOOPBACK)
         own = {**local, "coturn": media_ip}
-        return {"core": own, "edge": own, "media": media_ip, "web": LOOPBACK, "networks": [], "places": {}}
+        media = {"media": media_ip, "media6": short6(media_ip6)}
+        return {"core": own, "edge": own, **media, "web": LOOPBACK, "networks": [], "places": {}}
     halves = dict(zip(NAMES, ipaddress.ip_network(subnet).subnets()))
     found: dict[str, Any] = {"networks": [], "places": {}}
     for half, network in halves.items():
@@ -81,4 +84,12 @@ def addresses(profile: str, subnet: str, media_ip: str) -> dict[str, Any]:
         for name, address in places.items():
             found["places"].setdefault(name, []).append({"name": NAMES[half], "ipv4_address": address})
     # A published port is reached at the host's own address also where Docker runs no proxy for the loopback.
-    return {**found, "media": found["core"]["janus"], "web": media_ip or LOOPBACK}
+    return {**found, "media": found["core"]["janus"], "media6": "", "web": media_ip or LOOPBACK}
+
+
+def short6(text: str) -> str:
+    """Return an IPv6 address in its shortest form, as Janus compares it; what is none stays for the preflight."""
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        return text

@@ -28,7 +28,7 @@ BROWSER = "chromium"
 SERVER = "server"
 # Steps whose media come from Janus itself, those whose media go through coturn, and all that need the programs.
 DIRECT = ("direct", "direct-ipv6", "screen", "bitrate")
-RELAYED = ("turn-udp", "turn-tcp", "turn-tls", "turn-443")
+RELAYED = ("turn-udp", "turn-tcp", "turn-udp-ipv6", "turn-tcp-ipv6", "turn-tls", "turn-443")
 CALLS = ("isolation", *DIRECT, *RELAYED)
 # Of these one that fails where the backend's own call works has a cause of its own, in Talk.
 USER = "user-"
@@ -245,7 +245,7 @@ def ailment(case: Case, name: str) -> tuple[str, str]:
 AFTER = {
     "nats": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
     "janus": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
-    "coturn": ("turn-udp", "turn-tcp", "turn-tls", "user-turn"),
+    "coturn": ("turn-udp", "turn-tcp", "turn-udp-ipv6", "turn-tcp-ipv6", "turn-tls", "user-turn"),
     "coturn443": ("turn-443",),
     "signalling": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),
     "traefik": ("welcome", "closed", "websocket", "request", "hello", *CALLS, *USER_CALLS, CHECK),

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ipv6
+
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
 _LISTENING = {"tcp": "0A", "udp": "07"}
@@ -235,10 +237,11 @@ def problems(facts: dict, wanted: dict) -> list[str]:
     :param facts: ``architecture`` (as uname says), ``distribution`` and ``release`` (os-release ID and
         VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
         there answered), ``free_mb`` ({directory: MiB}), ``addresses`` ({name: [address]}), ``local`` ({address:
-        bool}), ``media_ip``, ``taken`` (as `foreign` returns it), ``proxy_error`` (as `seat` returns it),
-        ``overlapping`` (as `overlapping` returns it).
+        bool}), ``media_ip``, ``media_ip6`` and ``own_ip6`` (as `_ipv6.problems` takes them), ``taken`` (as `foreign`
+        returns it), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as `overlapping` returns it).
     :param wanted: ``public_ip`` (empty: the host's own address is public), ``min_free_mb`` (MiB), ``listen`` (addresses
-        of the signaling server), ``subnet`` (of the private networks, empty: there are none).
+        of the signaling server), ``subnet`` (of the private networks, empty: there are none), ``media_names`` (those at
+        which STUN and TURN are looked for).
     :returns: one sentence for each problem, none when the host is fit.
     """
     found = []
@@ -287,6 +290,7 @@ def problems(facts: dict, wanted: dict) -> list[str]:
             )
     found.extend(_public(facts, wanted["public_ip"]))
     found.extend(_names(facts, wanted["public_ip"]))
+    found.extend(_ipv6.problems(facts, _led_here(facts, wanted["public_ip"]), wanted["media_names"]))
     for interface, network in facts["overlapping"]:
         found.append(
             f"hpb_bridge_subnet is {wanted['subnet']}, which overlaps with {network} of the interface {interface}, "
@@ -319,6 +323,17 @@ def _public(facts: dict, public: str) -> list[str]:
     return []
 
 
+def _leads_here(addresses: list[str], facts: dict, public: str) -> bool:
+    """Whether a name with these addresses leads to the host over IPv4, or over IPv6 where it has nothing else."""
+    counting = [address for address in addresses if ":" not in address] or addresses
+    return public in counting or any(facts["local"].get(address) for address in counting)
+
+
+def _led_here(facts: dict, public: str) -> list[str]:
+    """Return the names of which the rest is to be judged."""
+    return [name for name, addresses in facts["addresses"].items() if _leads_here(addresses, facts, public)]
+
+
 def _names(facts: dict, public: str) -> list[str]:
     """Return the problems of the host's names; names with the same wrong addresses are one problem."""
     found = []
@@ -329,7 +344,7 @@ def _names(facts: dict, public: str) -> list[str]:
                 f"The name {name} does not resolve on this host, expected its public address: add a DNS record "
                 f"(A{', ' + name + ' -> ' + (public or facts['media_ip']) if facts['media_ip'] else ''})."
             )
-        elif public not in addresses and not any(facts["local"].get(address) for address in addresses):
+        elif not _leads_here(addresses, facts, public):
             elsewhere.setdefault(tuple(addresses), []).append(name)
     for addresses, names in elsewhere.items():
         several = len(names) > 1

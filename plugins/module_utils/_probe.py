@@ -55,6 +55,10 @@ STEP_NAMES = {
     "user-turn": "relayed call as a user",
     "chromium": "Chromium",
 }
+# The end of the name of a call that takes its way over IPv6. With TLS the name of the TURN server must stay, by which
+# no family can be chosen, and the way differs from that over tcp in nothing that has to do with addresses.
+IPV6 = "-ipv6"
+PLAIN_TURN = ("udp", "tcp")
 # The step of a call in Chromium is that of the way it takes, with this in front; the direct one's is this alone.
 BROWSER = "browser"
 
@@ -105,13 +109,19 @@ def instance_steps(instance: Mapping[str, Any], calls: Sequence[str]) -> list[st
     return ["request", "hello", *(["features"] if instance.get("talk_version") else []), *calls]
 
 
-def call_steps(protocols: Sequence[str], families: Sequence[str] = ("ipv4",)) -> list[str]:
-    """Return the names of the calls that an instance gets, for TURN protocols and address families.
+def call_steps(
+    protocols: Sequence[str], families: Sequence[str] = ("ipv4",), turn_families: Sequence[str] = ("ipv4",)
+) -> list[str]:
+    """Return the names of the calls that an instance gets, for TURN protocols and the families of both servers.
 
-    `direct` is the call over IPv4, or over whatever there is; only where IPv6 is meant it is `direct-ipv6`.
+    `direct` is the call over IPv4, or over whatever there is; only where IPv6 is meant it is `direct-ipv6`. So it is
+    with the way to the TURN server.
     """
     direct = [name for name, family in (("direct", "ipv4"), ("direct-ipv6", "ipv6")) if family in families]
-    return [*direct, *(f"turn-{protocol}" for protocol in protocols), "screen"]
+    relayed = [f"turn-{protocol}" for protocol in protocols]
+    if "ipv6" in turn_families:
+        relayed += [f"turn-{protocol}{IPV6}" for protocol in protocols if protocol in PLAIN_TURN]
+    return [*direct, *relayed, "screen"]
 
 
 def browser_steps(protocols: Sequence[str]) -> list[str]:
@@ -128,13 +138,14 @@ def way(step: str) -> str:
 
 def step_name(step: str) -> str:
     """Return a step's name for people."""
-    name = STEP_NAMES.get(way(step)) or f"call over TURN {turn_protocol(step)}"
+    over = " and IPv6" if step.endswith(IPV6) else ""
+    name = STEP_NAMES.get(way(step)) or f"call over TURN {turn_protocol(step)}{over}"
     return name if way(step) == step else f"{name} in Chromium"
 
 
 def turn_protocol(step: str) -> str:
     """Return by which protocol a call reaches the TURN server (443 is TLS on that port), "" for one that uses none."""
-    return step.partition("turn-")[2]
+    return step.partition("turn-")[2].removesuffix(IPV6)
 
 
 # --- the way to a server -------------------------------------------------------------------------------------------
@@ -522,6 +533,21 @@ def join_address(candidate: Mapping[str, Any]) -> str:
     return f"[{address}]:{candidate['port']}" if ":" in address else f"{address}:{candidate['port']}"
 
 
+def family_of(address: str) -> str:
+    """Return the name of an address's family for people."""
+    return "IPv6" if ":" in address else "IPv4"
+
+
+def show_families(figures: Mapping[str, Any]) -> str:
+    """Return the families of addresses on the way of a call as text, "" for an unknown way."""
+    pair = figures.get("pair")
+    if not pair:
+        return ""
+    family = family_of(pair["local"]["address"])
+    turn = FAMILIES.get(str(figures.get("turn_family")))
+    return f" ({turn} to TURN, {family} to Janus)" if turn else f" ({family})"
+
+
 DATA_ERRORS = {
     "no offer": "Janus offers the subscriber none",
     "closed": "the publisher's did not open",
@@ -552,7 +578,8 @@ def call(step: str, figures: dict[str, Any]) -> Verdict:
     seen = (
         f"{' and '.join(str(figures[kind]['received']) + ' ' + kind for kind in kinds)} packets, {lost} lost{share}, "
         f"{'a text, ' if 'data' in figures else ''}"
-        f"first picture after {figures.get('first_frame_seconds', 0):.1f} s, {show_pair(figures['pair'])}"
+        f"first picture after {figures.get('first_frame_seconds', 0):.1f} s, "
+        f"{show_pair(figures['pair'])}{show_families(figures)}"
     )
     if turn_protocol(step) and figures["pair"] and figures["pair"]["local"]["type"] != "relay":
         return failed(
@@ -616,7 +643,8 @@ def call_failed(step: str, server: str, stage: str, evidence: Mapping[str, Any])
         return no_description(stage, code, message)
     turn = evidence.get("turn") or {}
     if turn and turn.get("allocate") != "ok":
-        return no_allocation(server, turn_protocol(step), str(turn.get("allocate", "")), evidence)
+        verdict = no_allocation(server, turn_protocol(step), str(turn.get("allocate", "")), evidence)
+        return over_ipv6(verdict) if step.endswith(IPV6) else verdict
     if stage == "turn":
         return failed(
             f"The TURN server {server} gave no relay address at the first attempt and one at the second.",
@@ -646,9 +674,16 @@ def no_address(evidence: Mapping[str, Any]) -> Verdict:
         )
     return failed(
         f"Janus names no {family} address, so clients that have only {family} get no media directly.",
-        f"Let Janus use {family} (ipv6 and ice_enforce_list of its configuration), if the HPB host has it.",
+        f"Let Janus use {family} (hpb_media_ip6), if the HPB host has it.",
         **evidence,
     )
+
+
+def over_ipv6(verdict: Verdict) -> Verdict:
+    """Return the verdict of a TURN server that does not serve over IPv6, where a wrong AAAA record may be the cause."""
+    cause = f"Over IPv6 {verdict.cause[0].lower()}{verdict.cause[1:]}"
+    remedy = f"{verdict.remedy} Check that the AAAA record of the name leads to the HPB host (hpb_media_ip6)."
+    return failed(cause, remedy, **verdict.figures)
 
 
 def no_family(evidence: Mapping[str, Any]) -> Verdict:

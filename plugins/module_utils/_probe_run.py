@@ -59,6 +59,8 @@ TIDY_SECONDS = 8
 DISCARD_SECONDS = 5
 # The name behind which an IPv6 address of a TURN server is given to aiortc, which takes names only.
 TURN_ALIAS = "turn-server.invalid"
+# The names behind which the addresses of either family are, where a call must reach the TURN server over one of them.
+FAMILY_ALIASES = {"ipv4": "turn-server-ipv4.invalid", "ipv6": "turn-server-ipv6.invalid"}
 
 START = (
     "import json, sys; spec = json.load(sys.stdin); sys.path[:] = spec.pop('sys_path'); "
@@ -90,6 +92,10 @@ class Probe:
         relayed = not spec.get("direct", True)
         self.relayed = next(iter(self.turn.get("protocols") or []), "none") if relayed else ""
         self.there: list[str] = []
+        # The TURN server's address of each family that it has and this machine has a route to, where that is known.
+        self.turn_addresses: dict[str, str] = spec.get("turn_addresses") or {}
+        both = len(self.turn_addresses) > 1 and not relayed and (not self.wished or "ipv6" in self.wished)
+        self.turn_families = ["ipv4", "ipv6"] if both else []
         self.bitrate = spec.get("bitrate", False)
         self.browser = spec.get("browser") or ""
         self.folder = spec.get("folder") or ""
@@ -118,7 +124,7 @@ class Probe:
     @property
     def calls(self) -> list[str]:
         """The names of the calls that each instance gets."""
-        return _probe.call_steps(self.turn.get("protocols") or [], self.families)
+        return _probe.call_steps(self.turn.get("protocols") or [], self.families, self.turn_families)
 
     @property
     def browsing(self) -> list[str]:
@@ -345,6 +351,8 @@ class Probe:
             try:
                 plan, seconds = self._plan(item, step)
                 figures = await _call.place(lambda: self._internal_session(item), room_name(), plan, seconds)
+                if protocol:
+                    figures["turn_family"] = self._turn_family(step)
                 if step == "bitrate":
                     verdict = _probe.bitrate(item.get("stream_bitrate"), figures)
                 else:
@@ -418,7 +426,10 @@ class Probe:
         protocol = _probe.turn_protocol(step)
         if protocol:
             # A text through a data channel is proven once.
-            return _call.Plan(self._own_relay(item, protocol), data=protocol == self.relayed), self.seconds
+            relay = self._own_relay(item, protocol)
+            if self.turn_families and protocol in _probe.PLAIN_TURN:
+                relay = replace(relay, host=FAMILY_ALIASES[self._turn_family(step)])
+            return _call.Plan(relay, data=protocol == self.relayed), self.seconds
         relay = self._own_relay(item, self.relayed) if self.relayed else None
         if step == "screen":
             return _call.Plan(relay, stream="screen", tracks=("video",)), SCREEN_SECONDS
@@ -429,6 +440,13 @@ class Probe:
         if family and family not in self.there:
             raise _call.CallFailed("family", side="name", family=family)
         return _call.Plan(data=True, family=family), self.seconds
+
+    def _turn_family(self, step: str) -> str:
+        """Return over which family a call reaches the TURN server, "" when that is not known."""
+        if self.turn_families:
+            protocol = _probe.turn_protocol(step) or self.relayed
+            return ("ipv6" if step.endswith(_probe.IPV6) else "ipv4") if protocol in _probe.PLAIN_TURN else ""
+        return next(iter(self.turn_addresses), "") if len(self.turn_addresses) == 1 else ""
 
     def _turn_address(self, protocol: str) -> str:
         """Return the TURN server as people write it; over TLS it listens on another port, on 443 under another name."""
@@ -510,9 +528,13 @@ def child(spec: dict[str, Any]) -> None:
     logging.disable(logging.CRITICAL)
     pins = dict(spec["resolve"])
     if spec.get("turn"):
-        host = split_server(spec["turn"]["server"])[0]
+        host, port = split_server(spec["turn"]["server"])
         if ":" in host:
             pins[TURN_ALIAS] = host
+        # A name that does not resolve is the calls' to explain.
+        with contextlib.suppress(OSError, UnicodeError), _signaling_client.pinned_names(pins):
+            spec["turn_addresses"] = _signaling_client.addresses_of(host, port)
+        pins |= {FAMILY_ALIASES[family]: address for family, address in spec.get("turn_addresses", {}).items()}
     with _signaling_client.pinned_names(pins):
         report = asyncio.run(limited(spec))
     sys.stdout.write(json.dumps(report))

@@ -33,6 +33,8 @@ CALLS = {
     "direct-ipv6": "Directly, IPv6",
     "turn-udp": "Through TURN, UDP",
     "turn-tcp": "Through TURN, TCP",
+    "turn-udp-ipv6": "Through TURN, UDP, IPv6",
+    "turn-tcp-ipv6": "Through TURN, TCP, IPv6",
     "turn-tls": "Through TURN, TLS",
     "turn-443": "Through TURN, port 443",
     "screen": "Screen share",
@@ -453,6 +455,8 @@ def _call(step: Mapping[str, Any]) -> Html:
 def _numbers(figures: Mapping[str, Any]) -> Html:
     received, lost = packets(figures, "received"), packets(figures, "lost")
     rows = [("packets", f"{received}"), ("lost", f"{lost}" + (f" ({share_lost(received, lost)})" if lost else ""))]
+    if _probe.show_families(figures):
+        rows.append(("network", _probe.show_families(figures).strip(" ()")))
     if figures.get("first_frame_seconds") is not None:
         rows.append(("first picture after", seconds(figures["first_frame_seconds"])))
     if figures.get("round_trip_seconds") is not None:

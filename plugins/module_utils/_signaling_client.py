@@ -150,16 +150,24 @@ def families_of(host: str, port: int) -> list[str]:
 
     Raises OSError when the name does not resolve at all.
     """
+    return list(addresses_of(host, port))
+
+
+def addresses_of(host: str, port: int) -> dict[str, str]:
+    """Return the first address of the name that this machine has a route to, by family (ipv4, ipv6). Sends nothing.
+
+    Raises OSError when the name does not resolve at all.
+    """
     found = {info[0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)}
-    families = []
+    addresses: dict[str, str] = {}
     for name, family in (("ipv4", socket.AF_INET), ("ipv6", socket.AF_INET6)):
         with contextlib.suppress(OSError):
             if family in found:
                 address = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0][4]
                 with socket.socket(family, socket.SOCK_DGRAM) as probe:
                     probe.connect(address)
-                families.append(name)
-    return families
+                addresses[name] = str(address[0])
+    return addresses
 
 
 def fetch(

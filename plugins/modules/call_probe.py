@@ -148,6 +148,9 @@ options:
     description:
       - The families of addresses over which direct calls are placed, each one a call of its own. One that is named
         here and is not there is a failure.
+      - Where the TURN server has addresses of both to which this machine has a route, calls over TURN by udp and tcp
+        are placed over both, too, unless V(ipv6) is left out here. The family counts for the way to the TURN server.
+        From there to Janus the server chooses it.
       - By default those of which the name in O(url) has addresses (O(resolve) included) to which this machine has a
         route. Where these are both, and Janus or this machine has no IPv6 for media, that call is skipped.
     type: list
@@ -302,10 +305,11 @@ results:
     step:
       description:
         - One of welcome, closed, websocket, chromium for the server, else one of request, hello, features, isolation,
-          refusal, direct, direct-ipv6, turn-udp, turn-tcp, turn-tls, turn-443, screen, bitrate, browser,
-          browser-turn-udp, browser-turn-tcp, browser-turn-tls, browser-turn-443. There is no features step without
-          O(instances[].talk_version), no isolation step for the first instance, and refusal only for the last one with
-          O(negative). For direct-ipv6 see O(families), for bitrate O(bitrate), for chromium and those in it O(browser).
+          refusal, direct, direct-ipv6, turn-udp, turn-tcp, turn-udp-ipv6, turn-tcp-ipv6, turn-tls, turn-443, screen,
+          bitrate, browser, browser-turn-udp, browser-turn-tcp, browser-turn-tls, browser-turn-443. There is no features
+          step without O(instances[].talk_version), no isolation step for the first instance, and refusal only for the
+          last one with O(negative). For those over IPv6 see O(families), for bitrate O(bitrate), for chromium and those
+          in it O(browser).
         - With O(instances[].user) also user-settings, user-hello-v1, user-hello-v2, user-call and, with O(turn),
           user-turn.
       type: str
@@ -329,6 +333,7 @@ results:
         - What was measured. For a call C(audio) and C(video), each with C(received), C(lost) (packets) and C(frames),
           C(loss_percent), C(first_frame_seconds), C(late_seconds) (by how much the probe itself was late at worst),
           C(kbit_per_second) (of all that arrived), C(pair) and C(publisher_pair) (each with C(local) and C(remote)),
+          for a relayed one C(turn_family) (V(ipv4) or V(ipv6), the way to the TURN server, empty for unknown),
           and for a direct call C(data) (V(ok) when a text came through a data channel). For bitrate also
           C(told_kbit_per_second) (the limit that Janus told the publisher, 0 for none) and C(limit_kbit_per_second)
           (the expected one).

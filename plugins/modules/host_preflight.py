@@ -39,6 +39,18 @@ options:
     description: Address of this host for media. Empty means the one that packets to the outside leave with.
     type: str
     default: ""
+  media_ip6:
+    description:
+      - IPv6 address of this host for media. Empty means none.
+      - V(auto) means a global one of the interface that leads to the internet, or none where there is none. It must be
+        configured for good. One that a router lends for a time, and a temporary one, are not taken.
+    type: str
+    default: auto
+  media_names:
+    description: Those of O(names) at which STUN and TURN are looked for, which listen at the addresses for media only.
+    type: list
+    elements: str
+    default: []
   tcp_ports:
     description: TCP ports that must be free or ours.
     type: list
@@ -125,6 +137,10 @@ media_ip:
   description: Address of this host for media.
   type: str
   returned: success
+media_ip6:
+  description: IPv6 address of this host for media, empty for none.
+  type: str
+  returned: success
 proxy:
   description:
     - Where O(proxy_container) is - its C(address) in the network, the host's address there (C(gateway)), and whether
@@ -149,7 +165,7 @@ import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _preflight  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ipv6, _preflight  # noqa: E402
 
 LABEL = "nextcloud-talk.hpb"
 
@@ -224,6 +240,20 @@ def read_deployed(module: AnsibleModule, path: Path) -> dict:
     return deployed
 
 
+def media_ip6(wanted: str, addresses: str) -> str:
+    """Return the IPv6 address for media in its shortest form, "" for none; what is stated may be wrong."""
+    if wanted != _ipv6.AUTO:
+        return str(_ipv6.parsed(wanted) or wanted)
+    found = _ipv6.media_address(addresses, table("ipv6_route"))
+    return found if found and _preflight.is_local(found) else ""
+
+
+def table(name: str) -> str:
+    """Return a table of the kernel's in /proc/net, "" where it has none."""
+    path = Path("/proc/net", name)
+    return path.read_text(encoding="ascii") if path.exists() else ""
+
+
 def main() -> None:
     """Read the host, judge it, return both."""
     module = AnsibleModule(
@@ -231,6 +261,8 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "required": True},
             "public_ip": {"type": "str", "default": ""},
             "media_ip": {"type": "str", "default": ""},
+            "media_ip6": {"type": "str", "default": "auto"},
+            "media_names": {"type": "list", "elements": "str", "default": []},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "subnet": {"type": "str", "default": ""},
@@ -248,12 +280,13 @@ def main() -> None:
     release = _preflight.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     addresses = {name: _preflight.resolve(name) for name in wanted["names"]}
     media_ip = wanted["media_ip"] or _preflight.default_address()
+    inet6 = table("if_inet6")
+    address6 = media_ip6(wanted["media_ip6"], inet6)
     proxy, proxy_error = seat(module, wanted["proxy_network"], wanted["proxy_container"])
-    known = {media_ip, wanted["public_ip"], *wanted["listen"]}
+    known = {media_ip, address6, wanted["public_ip"], *wanted["listen"]}
     known |= {address for found in addresses.values() for address in found}
     containers = our_containers(module) if version else {}
     networks = our_networks(module) if version else []
-    table = Path("/proc/net/route").read_text(encoding="ascii")
     facts = {
         "architecture": platform.machine(),
         "distribution": release.get("ID", "unknown"),
@@ -265,6 +298,8 @@ def main() -> None:
         "addresses": addresses,
         "local": {address: _preflight.is_local(address) for address in known if address},
         "media_ip": media_ip,
+        "media_ip6": address6,
+        "own_ip6": [one.text for one in _ipv6.own_addresses(inet6)],
         "proxy_error": proxy_error,
         "taken": _preflight.foreign(
             {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]},
@@ -272,7 +307,7 @@ def main() -> None:
             {port for one in containers.values() for port in one["ports"]},
         ),
         # The interface of each of our networks is called like it.
-        "overlapping": _preflight.overlapping(wanted["subnet"], _preflight.routes(table), networks),
+        "overlapping": _preflight.overlapping(wanted["subnet"], _preflight.routes(table("route")), networks),
     }
     module.exit_json(
         changed=False,
@@ -285,6 +320,7 @@ def main() -> None:
         cryptography=importlib.util.find_spec("cryptography") is not None,
         cpus=os.cpu_count() or 1,
         media_ip=media_ip,
+        media_ip6=address6,
         proxy=proxy,
         deployed=read_deployed(module, base / "deployed.json"),
         secrets_exist=(base / "secrets" / "secrets.json").exists(),

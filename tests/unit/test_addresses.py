@@ -28,8 +28,14 @@ def test_on_the_hosts_network_everything_but_media_is_on_the_loopback():
         half: {"127.0.0.1", "192.0.2.10"} for half in ("core", "edge")
     }
     assert [name for name, address in found["core"].items() if address == "192.0.2.10"] == ["coturn"]
-    assert (found["media"], found["web"]) == ("192.0.2.10", "127.0.0.1")
+    assert (found["media"], found["media6"], found["web"]) == ("192.0.2.10", "", "127.0.0.1")
     assert (found["networks"], found["places"]) == ([], {})
+
+
+def test_of_ipv6_only_media_has_an_address_and_only_on_the_hosts_network():
+    plain = _addresses.addresses("host", "", "192.0.2.10")
+    assert _addresses.addresses("host", "", "192.0.2.10", "2001:DB8:0::10") == {**plain, "media6": "2001:db8::10"}
+    assert plugin.addresses("bridge", SUBNET, "192.0.2.10", "2001:db8::10")["media6"] == ""
 
 
 def test_private_networks_are_the_halves_of_the_subnet():
@@ -105,8 +111,9 @@ PLAY = [
                 "ansible.builtin.copy": {
                     "dest": "{{ result }}",
                     "mode": "0600",
-                    "content": "{{ {'nat': __janus_settings.nat, 'websockets': __janus_websockets.general, 'wsevh': "
-                    "__janus_wsevh.general, 'coturn': __coturn_options, 'nats': __nats_config, 'signalling': "
+                    "content": "{{ {'nat': __janus_settings.nat, 'media': __janus_settings.media, "
+                    "'websockets': __janus_websockets.general, 'wsevh': __janus_wsevh.general, "
+                    "'coturn': __coturn_options, 'nats': __nats_config, 'signalling': "
                     "__signalling_sections, 'traefik': __traefik_dynamic.http.services, 'ports': __container_ports, "
                     "'networks': container_networks, 'start': __container_start, 'health': "
                     "lookup('ansible.builtin.template', health)} | to_json }}",
@@ -170,6 +177,7 @@ def test_a_host_with_its_own_address_translates_nothing(made):
     turn = found["coturn"]
     assert (turn["listening-ip"], turn["relay-ip"], turn["external-ip"]) == (["10.0.0.5"], ["10.0.0.5"], [])
     assert turn["allowed-peer-ip"] == ["10.0.0.5"]
+    assert found["media"] == {"rtp_port_range": "20000-29999"}
     assert found["websockets"]["ws_ip"] == "127.0.0.1"
     assert found["wsevh"]["backend"] == "ws://127.0.0.1:8080/spreed"
     assert (found["nats"]["listen"], found["nats"]["http"]) == ("127.0.0.1:4222", "127.0.0.1:8222")
@@ -180,6 +188,36 @@ def test_a_host_with_its_own_address_translates_nothing(made):
     assert found["traefik"]["signalling"]["loadBalancer"]["servers"] == [{"url": "http://127.0.0.1:8080"}]
     # A container on the host's network is not made anew because there are profiles now.
     assert (found["networks"], found["start"]) == ([], ["what it was before"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"hpb_media_ip6": "2001:DB8:0::10"},
+        {"__hpb_preflight": {"media_ip6": "2001:db8::10", "containers": {}}},
+    ],
+)
+@pytest.mark.parametrize("public", ["", "192.0.2.10"])
+def test_ipv6_is_served_at_one_address_beside_ipv4(made, given, public):
+    found, plain = made(**given, hpb_public_ip=public), made(hpb_public_ip=public)
+    assert found["media"] == {"rtp_port_range": "20000-29999", "ipv6": True}
+    assert found["nat"] == {**plain["nat"], "ice_enforce_list": "10.0.0.5,2001:db8::10"}
+    both = ["10.0.0.5", "2001:db8::10"]
+    ways = {"listening-ip": both, "relay-ip": both, "allowed-peer-ip": both}
+    assert found["coturn"] == {**plain["coturn"], **ways}
+    # Nothing else is different: the programs reach each other as before.
+    assert {**found, "media": 0, "nat": 0, "coturn": 0} == {**plain, "media": 0, "nat": 0, "coturn": 0}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"hpb_media_ip6": "", "__hpb_preflight": {"media_ip6": "2001:db8::10", "containers": {}}},
+        {"__hpb_preflight": {"media_ip6": "", "containers": {}}},
+    ],
+)
+def test_without_an_ipv6_address_nothing_is_rendered_for_it(made, given):
+    assert made(**given) == made()
 
 
 @pytest.mark.parametrize("keep", [False, True])

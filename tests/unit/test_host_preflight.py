@@ -61,6 +61,17 @@ def test_a_bare_host(look, tmp_path):
     assert not (tmp_path / "base").exists(), "the module only reads"
 
 
+def test_the_ipv6_address_is_what_is_stated_or_what_there_is(look):
+    assert look(media_ip6="")["media_ip6"] == ""
+    result = look(media_ip6="2001:DB8:0::99")
+    assert result["media_ip6"] == "2001:db8::99"
+    (problem,) = (problem for problem in result["problems"] if "hpb_media_ip6" in problem)
+    assert problem.startswith("hpb_media_ip6 is 2001:db8::99, expected an address of this host")
+    # Only this machine knows what there is.
+    found = look()["media_ip6"]
+    assert found == "" or _preflight.is_local(found)
+
+
 def test_what_is_deployed_is_returned(look, tmp_path):
     deployed = {"url": "https://talk.example.org", "instances": [{"id": "nc", "url": "https://nc.example.org"}]}
     (tmp_path / "base" / "secrets").mkdir(parents=True)

@@ -23,10 +23,12 @@ FIT = {
     "addresses": {"talk.example.org": ["192.0.2.10"]},
     "local": {"192.0.2.10": True},
     "media_ip": "192.0.2.10",
+    "media_ip6": "",
+    "own_ip6": [],
     "taken": {},
     "overlapping": [],
 }
-WANTED = {"public_ip": "", "min_free_mb": 2048, "subnet": ""}
+WANTED = {"public_ip": "", "min_free_mb": 2048, "subnet": "", "media_names": []}
 NAT = {"local": {"10.0.0.5": True, "192.0.2.10": False}, "media_ip": "10.0.0.5"}
 
 
@@ -87,6 +89,11 @@ def test_a_bare_supported_host_needs_no_engine():
             {"overlapping": [("eth0", "172.31.0.0/16")]},
             {"subnet": "172.31.254.0/24"},
             "hpb_bridge_subnet is 172.31.254.0/24, which overlaps with 172.31.0.0/16 of the interface eth0",
+        ),
+        (
+            {"addresses": {"talk.example.org": ["192.0.2.10", "2001:db8::10"]}},
+            {},
+            "The name talk.example.org leads to 2001:db8::10 over IPv6, and this host has no IPv6: remove the AAAA ",
         ),
         ({"media_ip": ""}, {}, "no IPv4 address towards the outside"),
         (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -364,6 +365,57 @@ def test_janus_without_a_family_matters_where_it_was_asked_for(monkeypatch, wish
     _plans, report = plans_of(monkeypatch, {"families": wished}, ["ipv4", "ipv6"], fail)
     assert statuses(report)["nc", "direct-ipv6"] == status
     assert statuses(report)["nc", "direct"] == "ok"
+
+
+BOTH = {"ipv4": "192.0.2.10", "ipv6": "2001:db8::10"}
+FOUR, SIX = _probe_run.FAMILY_ALIASES["ipv4"], _probe_run.FAMILY_ALIASES["ipv6"]
+NAME = "turn.example.org"
+
+
+@pytest.mark.parametrize(
+    ("wished", "addresses", "expected"),
+    [
+        (None, {}, {"turn-udp": (NAME, ""), "turn-tcp": (NAME, ""), "turn-tls": (NAME, "")}),
+        (None, {"ipv6": "2001:db8::10"}, dict.fromkeys(("turn-udp", "turn-tcp", "turn-tls"), (NAME, "ipv6"))),
+        (["ipv4"], BOTH, dict.fromkeys(("turn-udp", "turn-tcp", "turn-tls"), (NAME, ""))),
+        (
+            None,
+            BOTH,
+            {
+                "turn-udp": (FOUR, "ipv4"),
+                "turn-tcp": (FOUR, "ipv4"),
+                "turn-tls": (NAME, ""),
+                "turn-udp-ipv6": (SIX, "ipv6"),
+                "turn-tcp-ipv6": (SIX, "ipv6"),
+            },
+        ),
+    ],
+)
+def test_the_turn_server_is_reached_over_each_family(monkeypatch, wished, addresses, expected):
+    turn = {"server": f"{NAME}:3478", "protocols": ["udp", "tcp", "tls"], "tls_port": 5349}
+    given = {"turn": turn, "turn_addresses": addresses, "families": wished}
+    plans, report = plans_of(monkeypatch, given, ["ipv4", "ipv6"])
+    rows = {row["step"]: row for row in report["results"] if row["instance"] == "nc"}
+    assert [step for step in rows if step.startswith("turn-")] == list(expected)
+    hosts = {step: plan.relay.host for (name, step), plan in plans.items() if name == "nc" and plan.relay}
+    assert {step: (hosts[step], rows[step]["figures"]["turn_family"]) for step in expected} == expected
+
+
+def test_the_child_learns_the_turn_servers_addresses(monkeypatch):
+    """Of each family that this machine has a route to; each gets a name of its own, which the TURN client takes."""
+    seen = {}
+
+    async def limited(given):
+        seen.update(given)
+        seen["addresses"] = {name: socket.getaddrinfo(alias, 3478)[0][4][0] for name, alias in (("ipv4", FOUR),)}
+        return {}
+
+    monkeypatch.setattr(_probe_run, "limited", limited)
+    monkeypatch.setattr(_probe_run.os, "_exit", lambda _code: None)
+    turn = {"server": f"{NAME}:3478", "protocols": ["udp"], "tls_port": 5349}
+    _probe_run.child(spec(turn=turn, resolve={NAME: "127.0.0.1"}))
+    assert seen["turn_addresses"] == seen["addresses"] == {"ipv4": "127.0.0.1"}
+    logging.disable(logging.NOTSET)
 
 
 def test_what_the_calls_are_made_of(monkeypatch):

@@ -257,7 +257,10 @@ def test_what_talk_needs_is_a_step_where_its_version_is_known():
     [
         ("direct", figures(), OK, "150 audio and 150 video packets, 0 lost, first picture after 0.6 s"),
         ("direct", figures(), OK, "host 192.0.2.7:1111 -> host [2001:db8::10]:20000"),
+        ("direct", figures(), OK, "[2001:db8::10]:20000 (IPv4)"),
         ("turn-udp", figures(local=RELAY), OK, "relay 192.0.2.10:50000"),
+        ("turn-udp", {**figures(local=RELAY), "turn_family": "ipv6"}, OK, "(IPv6 to TURN, IPv4 to Janus)"),
+        ("turn-udp", {**figures(local=RELAY), "turn_family": ""}, OK, ":20000 (IPv4)"),
         ("turn-tcp", figures(), FAILED, "did not go through TURN"),
         ("direct", figures(lost=3), OK, "3 lost (1 %)"),
         ("direct", figures(lost=6), WARNING, "6 lost (2 %)"),
@@ -360,6 +363,11 @@ def test_each_way_is_a_call_of_its_own(protocols, families, expected):
     assert _probe.call_steps(protocols, families) == expected
 
 
+def test_only_plain_turn_is_reached_over_ipv6_in_a_call_of_its_own():
+    steps = ["direct", "turn-udp", "turn-tls", "turn-udp-ipv6", "screen"]
+    assert _probe.call_steps(["udp", "tls"], ["ipv4"], ["ipv4", "ipv6"]) == steps
+
+
 @pytest.mark.parametrize(
     ("step", "name", "protocol"),
     [
@@ -367,6 +375,7 @@ def test_each_way_is_a_call_of_its_own(protocols, families, expected):
         ("turn-tls", "call over TURN tls", "tls"),
         ("turn-443", "call over TURN on port 443", "443"),
         ("direct-ipv6", "direct call over IPv6", ""),
+        ("turn-tcp-ipv6", "call over TURN tcp and IPv6", "tcp"),
         ("screen", "screen share", ""),
     ],
 )
@@ -377,6 +386,15 @@ def test_names_of_calls(step, name, protocol):
 def test_turn_over_tls_that_is_silent_needs_a_tcp_port():
     verdict = _probe.call_failed("turn-tls", "turn.example.org:5349", "turn", {"turn": {"allocate": "timeout"}})
     assert verdict.remedy.startswith("Open tcp 5349 in the firewall")
+
+
+def test_turn_over_ipv6_that_is_silent_may_be_a_wrong_record():
+    evidence = {"turn": {"allocate": "timeout"}}
+    verdict = _probe.call_failed("turn-udp-ipv6", "turn.example.org:3478", "turn", evidence)
+    assert verdict.cause == "Over IPv6 the TURN server turn.example.org:3478 does not answer over udp."
+    assert verdict.remedy.startswith("Open udp 3478 in the firewall before the HPB host. ")
+    assert verdict.remedy.endswith("Check that the AAAA record of the name leads to the HPB host (hpb_media_ip6).")
+    assert verdict.figures == evidence
 
 
 def test_turn_on_443_that_is_silent_leads_to_both_programs():

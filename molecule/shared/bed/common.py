@@ -89,6 +89,9 @@ class Environment:
         self.octet = known[name]
         self.prefix = f"hpb-{name}"
         self.subnet = f"10.87.{self.octet}.0/24"
+        # "both", "none" or "", as bed.yml has it.
+        self.ipv6 = SETTINGS["ipv6"]["environments"].get(name, "")
+        self.subnet6 = f"2001:db8:87:{self.octet}::/64"
         self.registry = f"{self.address(SETTINGS['registry_address'])}:5000"
         self.directory = CACHE / name
         self.labels = {LABEL: name}
@@ -98,9 +101,17 @@ class Environment:
         """Return the address that ends in `last`."""
         return f"10.87.{self.octet}.{last}"
 
+    def address6(self, last: int) -> str:
+        """Return the IPv6 address that ends as `last` is written."""
+        return f"2001:db8:87:{self.octet}::{last}"
+
     def host_address(self, host: str) -> str:
         """Return the address of a test host."""
         return self.address(SETTINGS["hosts"][host]["address"])
+
+    def host_address6(self, host: str) -> str:
+        """Return the IPv6 address of a test host, "" where its environment has none."""
+        return self.address6(SETTINGS["hosts"][host]["address"]) if self.ipv6 == "both" else ""
 
     def container(self, host: str) -> str:
         """Return the name of the container that is the test host `host`."""

@@ -17,6 +17,7 @@ import docker
 
 from bed import pki, registry
 from bed.common import SETTINGS, BedError, Environment, engine, lock, say
+from bed.families import Families
 from bed.hosts import Host, create_network
 from bed.images import STAND_IN_IMAGE, Images, stand_in
 from bed.internet import Internet
@@ -35,6 +36,8 @@ def up(environment: Environment) -> dict:
         mirror.join(environment)
         environment.directory.mkdir(parents=True, exist_ok=True)
         pki.authority(environment.directory, f"Test CA of {environment.prefix}")
+        families = Families(client, environment)
+        families.give_back()
         hosts = {
             name: Host(client, environment, name, found[settings.get("image", "host")])
             for name, settings in SETTINGS["hosts"].items()
@@ -46,9 +49,11 @@ def up(environment: Environment) -> dict:
         internet = Internet(client, environment)
         if internet.wanted:
             internet.up(images.net())
+        if families.wanted:
+            families.up(images.net())
         for push in pushes:
             push.result()
-        facts = describe(environment, images) | {"internet": internet.describe()}
+        facts = describe(environment, images) | {"internet": internet.describe(), "ipv6": families.describe()}
         (environment.directory / "testbed.json").write_text(json.dumps(facts, indent=2) + "\n")
     return facts
 

@@ -16,6 +16,20 @@ import docker
 from bed import nextcloud
 from bed.common import LABEL, BedError, Environment, digest, say
 
+# What a kernel without IPv6 (ipv6.disable=1) answers: EAFNOSUPPORT, for every socket of AF_INET6. The rule holds for
+# all that runs in the host, the containers of its own engine included, since filters add up.
+AF_INET6, EAFNOSUPPORT = 10, 97
+WITHOUT_IPV6 = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [
+        {
+            "names": ["socket"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": EAFNOSUPPORT,
+            "args": [{"index": 0, "value": AF_INET6, "op": "SCMP_CMP_EQ"}],
+        }
+    ],
+}
 DIGEST = f"{LABEL}.digest"
 RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 
@@ -57,6 +71,7 @@ class Host:
         wanted = digest(
             Path(__file__).read_bytes(),
             self.image,
+            self.environment.ipv6,
             *(f"{path} {mode:o} " + text for path, (text, mode) in sorted(files.items())),
         )
         try:
@@ -96,7 +111,11 @@ class Host:
         legacy = information.get("CgroupVersion", "1") == "1"
         if legacy:
             binds.append("/sys/fs/cgroup:/sys/fs/cgroup:rw")
+        sysctls = {"net.ipv4.ip_unprivileged_port_start": "1024"}
         security = ["seccomp=unconfined"]
+        if self.environment.ipv6 == "none" and self.name == "hpb":
+            security = [f"seccomp={json.dumps(WITHOUT_IPV6)}"]
+            sysctls |= {f"net.ipv6.conf.{each}.disable_ipv6": "1" for each in ("all", "default", "lo")}
         if any("name=apparmor" in option for option in information.get("SecurityOptions", [])):
             security.append("apparmor=unconfined")
         host_config = api.create_host_config(
@@ -106,14 +125,16 @@ class Host:
             security_opt=security,
             tmpfs={"/run": "rw,exec,nosuid,nodev,mode=755", "/tmp": "rw,exec,nosuid,nodev,mode=1777"},
             # Docker opens all ports to everybody in a container; a real host does not.
-            sysctls={"net.ipv4.ip_unprivileged_port_start": "1024"},
+            sysctls=sysctls,
         )
         # What `docker run --security-opt systempaths=unconfined` says to the engine; nested containers need it.
         host_config |= {"MaskedPaths": [], "ReadonlyPaths": []}
         if not legacy:
             host_config["CgroupnsMode"] = "private"
         endpoint = api.create_endpoint_config(
-            aliases=self.environment.names(self.name), ipv4_address=self.environment.host_address(self.name)
+            aliases=self.environment.names(self.name),
+            ipv4_address=self.environment.host_address(self.name),
+            ipv6_address=self.environment.host_address6(self.name) or None,
         )
         made = api.create_container(
             self.image,
@@ -157,11 +178,14 @@ def create_network(client: docker.DockerClient, environment: Environment) -> Non
     """Make the environment's network unless it is there."""
     if client.networks.list(names=[f"^{environment.prefix}$"]):
         return
-    pool = docker.types.IPAMPool(subnet=environment.subnet, gateway=environment.address(1))
+    pools = [docker.types.IPAMPool(subnet=environment.subnet, gateway=environment.address(1))]
+    if environment.ipv6 == "both":
+        pools.append(docker.types.IPAMPool(subnet=environment.subnet6, gateway=environment.address6(1)))
     client.networks.create(
         environment.prefix,
         driver="bridge",
-        ipam=docker.types.IPAMConfig(pool_configs=[pool]),
+        enable_ipv6=environment.ipv6 == "both",
+        ipam=docker.types.IPAMConfig(pool_configs=pools),
         labels=environment.labels,
     )
 

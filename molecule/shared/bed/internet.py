@@ -32,6 +32,56 @@ table ip translate {{
 """
 
 
+def have(
+    client: docker.DockerClient,
+    environment: Environment,
+    name: str,
+    image: str,
+    networks: dict[str, dict[str, str]],
+    forwards: bool = False,
+) -> docker.models.containers.Container:
+    """Have a container on these networks ({name: its addresses}) that does nothing by itself, and return it.
+
+    One that does not forward packets is a machine to place calls from: it has this machine's programs, the checkout and
+    its Python.
+    """
+    container_name = environment.container(name)
+    try:
+        container = client.containers.get(container_name)
+    except docker.errors.NotFound:
+        container = None
+    if container and container.attrs["Config"]["Image"] != image:
+        container.remove(force=True)
+        container = None
+    if not container:
+        say(f"{container_name}: making it")
+        binds = []
+        if not forwards:
+            folders = {Path("/usr"), ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+            binds = [f"{folder}:{folder}:ro" for folder in sorted(folders)]
+        api = client.api
+        (first, addresses), *others = networks.items()
+        made = api.create_container(
+            image,
+            ["sleep", "infinity"],
+            name=container_name,
+            hostname=name,
+            labels=environment.labels,
+            host_config=api.create_host_config(
+                binds=binds,
+                cap_add=["NET_ADMIN"],
+                sysctls={"net.ipv4.ip_forward": "1"} if forwards else None,
+            ),
+            networking_config=api.create_networking_config({first: api.create_endpoint_config(**addresses)}),
+        )
+        for network, further in others:
+            client.networks.get(network).connect(made["Id"], **further)
+        container = client.containers.get(container_name)
+    if container.status != "running":
+        container.start()
+    return container
+
+
 class Internet:
     """The internet of an environment that is named in `internet.environments` of bed.yml; nothing for others."""
 
@@ -71,56 +121,19 @@ class Internet:
                 ipam=docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=self.subnet)]),
                 labels=self.environment.labels,
             )
-        self._have("router", image, {self.name: self.public, self.environment.prefix: self._lan("router")})
+        router = {self.name: {"ipv4_address": self.public}}
+        router[self.environment.prefix] = {"ipv4_address": self._lan("router")}
+        have(self.client, self.environment, "router", image, router, forwards=True)
         for name, client in self._clients().items():
             network = self.name if "internet" in client else self.environment.prefix
             address = self.address(name) if "internet" in client else self.environment.address(client["address"])
-            self._have(name, image, {network: address})
+            have(self.client, self.environment, name, image, {network: {"ipv4_address": address}})
         self._translate()
         for name in [*(key for key, one in self._clients().items() if "address" in one), "hpb"]:
             self.run(name, "ip", "route", "replace", self.subnet, "via", self._lan("router"))
 
     def _lan(self, name: str) -> str:
         return self.environment.address(self.settings["lan_addresses"][name])
-
-    def _have(self, name: str, image: str, networks: dict[str, str]) -> None:
-        """Have a container on these networks ({name: address}) that does nothing by itself."""
-        container_name = self.container(name)
-        try:
-            container = self.client.containers.get(container_name)
-        except docker.errors.NotFound:
-            container = None
-        if container and container.attrs["Config"]["Image"] != image:
-            container.remove(force=True)
-            container = None
-        if not container:
-            say(f"{container_name}: making it")
-            binds = []
-            if name != "router":
-                folders = {Path("/usr"), ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
-                binds = [f"{folder}:{folder}:ro" for folder in sorted(folders)]
-            api = self.client.api
-            (first, address), *others = networks.items()
-            made = api.create_container(
-                image,
-                ["sleep", "infinity"],
-                name=container_name,
-                hostname=name,
-                labels=self.environment.labels,
-                host_config=api.create_host_config(
-                    binds=binds,
-                    cap_add=["NET_ADMIN"],
-                    sysctls={"net.ipv4.ip_forward": "1"} if name == "router" else None,
-                ),
-                networking_config=api.create_networking_config(
-                    {first: api.create_endpoint_config(ipv4_address=address)}
-                ),
-            )
-            for network, other in others:
-                self.client.networks.get(network).connect(made["Id"], ipv4_address=other)
-            container = self.client.containers.get(container_name)
-        if container.status != "running":
-            container.start()
 
     def run(self, name: str, *command: str, stdin: str = "") -> str:
         """Run a command in the container of `name` and return what it wrote; raises BedError when it fails."""

@@ -31,7 +31,7 @@ runtime = "crun"
 """
 SITE = """\
 server {{
-    listen 443 ssl;
+    listen 443 ssl;{further}
     server_name {domain};
     ssl_certificate /etc/nginx/tls/{domain}.pem;
     ssl_certificate_key /etc/nginx/tls/{domain}.key;
@@ -57,12 +57,16 @@ def has_podman(environment: Environment, host: str) -> bool:
 def files(environment: Environment, host: str) -> dict[str, tuple[str, int]]:
     """Return what a host with Nextclouds needs before its first start: path -> text and mode."""
     found = {"/usr/local/share/ca-certificates/testbed.crt": ((environment.directory / "ca.pem").read_text(), 0o644)}
+    further = "\n    listen [::]:443 ssl;" if environment.ipv6 == "both" else ""
     for instance in environment.instances(host).values():
         domain = instance["domain"]
         certificate, key = pki.certificate(environment.directory, [domain])
         found[f"/etc/nginx/tls/{domain}.pem"] = (certificate.read_text(), 0o644)
         found[f"/etc/nginx/tls/{domain}.key"] = (key.read_text(), 0o600)
-        found[f"/etc/nginx/conf.d/{domain}.conf"] = (SITE.format(domain=domain, port=instance["port"]), 0o644)
+        found[f"/etc/nginx/conf.d/{domain}.conf"] = (
+            SITE.format(domain=domain, port=instance["port"], further=further),
+            0o644,
+        )
     for file in sorted(STAND_IN.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             mode = 0o755 if file.stat().st_mode & 0o100 else 0o644
