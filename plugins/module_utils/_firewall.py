@@ -149,14 +149,16 @@ def rule_of_rich(text: str) -> Rule | None:
 
 
 def rich_plan(wanted: Mapping[str, Iterable[str]], present: Mapping[str, Iterable[str]]) -> list[tuple[str, list[str]]]:
-    """Return (zone, options) of each call of firewall-cmd that makes the zones have exactly the wanted ones of ours."""
+    """Return (zone, options) of each call of firewall-cmd that makes the zones have exactly the wanted ones of ours.
+
+    One call adds or removes, firewall-cmd takes no mixture.
+    """
     calls = []
     for zone in sorted({*wanted, *present}):
         new, old = list(wanted.get(zone, [])), list(present.get(zone, []))
-        options = [f"--add-rich-rule={rule}" for rule in new if rule not in old]
-        options += [f"--remove-rich-rule={rule}" for rule in old if rule not in new]
-        if options:
-            calls.append((zone, options))
+        added = [f"--add-rich-rule={rule}" for rule in new if rule not in old]
+        removed = [f"--remove-rich-rule={rule}" for rule in old if rule not in new]
+        calls += [(zone, options) for options in (added, removed) if options]
     return calls
 
 

@@ -281,11 +281,12 @@ def table(settings: Mapping[str, Any], host: str, firewall: str, short: bool = F
 
 
 def _private(settings: Mapping[str, Any]) -> str:
-    """Return where a router passes packets on to."""
+    """Return where a router passes packets on to; only a name or the public address may be known."""
     try:
-        return str(ipaddress.ip_address(settings["private"]))
+        address = str(ipaddress.ip_address(settings["private"]))
     except ValueError:
-        return "this host's private address"
+        address = ""
+    return address if address not in ("", settings["public"]) else "this host's private address"
 
 
 _HEAD = ("port", "protocol", "from", "for")

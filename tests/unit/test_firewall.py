@@ -138,7 +138,11 @@ def test_our_rules_in_firewalld_are_told_from_others():
     [
         ({"public": ["a", "b"]}, {"public": ["b", "a"]}, []),
         ({"public": ["a"]}, {}, [("public", ["--add-rich-rule=a"])]),
-        ({"public": ["a"]}, {"public": ["b"]}, [("public", ["--add-rich-rule=a", "--remove-rich-rule=b"])]),
+        (
+            {"public": ["a"]},
+            {"public": ["b"]},
+            [("public", ["--add-rich-rule=a"]), ("public", ["--remove-rich-rule=b"])],
+        ),
         ({"dmz": ["a"]}, {"public": ["a"]}, [("dmz", ["--add-rich-rule=a"]), ("public", ["--remove-rich-rule=a"])]),
         ({}, {"public": ["a"]}, [("public", ["--remove-rich-rule=a"])]),
     ],

@@ -264,8 +264,9 @@ def test_behind_nat_the_table_has_what_the_router_passes_on():
         ["udp", "203.0.113.9:20000-20099", "->", "192.168.7.2:20000-20099"],
         ["udp", "203.0.113.9:61000-65535", "->", "192.168.7.2:61000-65535"],
     ]
-    unknown = _ports.table({**nat, "private": "talk.example.org"}, "talk.example.org", "")
-    assert "  udp 203.0.113.9:3478         ->  this host's private address:3478" in unknown
+    for unknown in ("", "talk.example.org", "203.0.113.9"):
+        lines = _ports.table({**nat, "private": unknown}, "talk.example.org", "")
+        assert "  udp 203.0.113.9:3478         ->  this host's private address:3478" in lines
 
 
 @pytest.mark.parametrize(
