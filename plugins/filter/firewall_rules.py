@@ -21,7 +21,7 @@ description:
   - In the network profile V(bridge) these are the ports that Docker publishes.
 options:
   _input:
-    description: The ports, as the variable C(hpb_ports) of the role C(hpb) has them.
+    description: The ports, as the variable C(hpb_used_ports) of the role C(hpb) has them.
     type: dict
     required: true
 seealso:
@@ -33,7 +33,7 @@ seealso:
 EXAMPLES = r"""
 - name: Show the UDP ports
   ansible.builtin.debug:
-    msg: "{{ hpb_ports | nextcloud_talk.hpb.firewall_rules | selectattr('protocol', 'equalto', 'udp') | list }}"
+    msg: "{{ hpb_used_ports | nextcloud_talk.hpb.firewall_rules | selectattr('protocol', 'equalto', 'udp') | list }}"
 """
 
 RETURN = r"""

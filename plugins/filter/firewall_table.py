@@ -21,7 +21,7 @@ description:
 positional: _input, host, firewall
 options:
   _input:
-    description: The ports, as the variable C(hpb_ports) of the role C(hpb) has them.
+    description: The ports, as the variable C(hpb_used_ports) of the role C(hpb) has them.
     type: dict
     required: true
   host:
@@ -44,7 +44,7 @@ seealso:
 EXAMPLES = r"""
 - name: Show the table
   ansible.builtin.debug:
-    msg: "{{ hpb_ports | nextcloud_talk.hpb.firewall_table(inventory_hostname) }}"
+    msg: "{{ hpb_used_ports | nextcloud_talk.hpb.firewall_table(inventory_hostname) }}"
 """
 
 RETURN = r"""

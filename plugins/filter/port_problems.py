@@ -20,7 +20,7 @@ description:
   - Judges each port and each range of ports for itself, and tells which of them two programs would share.
 options:
   _input:
-    description: The ports, as the variable C(hpb_ports) of the role C(hpb) has them.
+    description: The ports, as the variable C(hpb_used_ports) of the role C(hpb) has them.
     type: dict
     required: true
 seealso:
@@ -31,7 +31,7 @@ seealso:
 EXAMPLES = r"""
 - name: Refuse what cannot work
   ansible.builtin.assert:
-    that: hpb_ports | nextcloud_talk.hpb.port_problems | length == 0
+    that: hpb_used_ports | nextcloud_talk.hpb.port_problems | length == 0
 """
 
 RETURN = r"""

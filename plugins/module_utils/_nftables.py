@@ -256,10 +256,10 @@ def main(arguments: Sequence[str]) -> int:
         else:
             change(plan(ruleset, [], [], ""))
     except NftError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -3,13 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ports of the backend: which of them collide, and which have to be open for whom. Everything here is pure.
 
-All functions take the same settings, the variable hpb_ports: ``profile`` (hpb_network_profile), ``own`` (bool: our own
-Traefik serves the backend), ``acme_http`` (bool: Let's Encrypt proves the name by port 80), ``turn``, ``turn_tls`` (0:
-none), ``turn_443`` (the name for TURN on port 443, "" for none), ``turn_proxy``, ``signaling``, ``media`` and ``relay``
-(first and last UDP port of Janus and of coturn), ``relay_443`` (how many of the last relay ports are for those who come
-by port 443), ``listen`` and ``proxy`` (hpb_signaling_address, hpb_proxy_address), ``container`` (hpb_proxy_container),
-``public`` and ``private`` (the addresses outside and inside of a 1:1 NAT; "" or a name where there is none, or it is
-not known).
+All functions take the same settings, the variable hpb_used_ports: ``profile`` (hpb_network_profile), ``own`` (bool:
+our own Traefik serves the backend), ``acme_http`` (bool: Let's Encrypt proves the name by port 80), ``turn``,
+``turn_tls`` (0: none), ``turn_443`` (the name for TURN on port 443, "" for none), ``turn_proxy``, ``signaling``,
+``media`` and ``relay`` (first and last UDP port of Janus and of coturn), ``relay_443`` (how many of the last relay
+ports are for those who come by port 443), ``listen`` and ``proxy`` (hpb_signaling_address, hpb_proxy_address),
+``container`` (hpb_proxy_container), ``public`` and ``private`` (the addresses outside and inside of a 1:1 NAT; "" or a
+name where there is none, or it is not known).
 """
 
 from __future__ import annotations

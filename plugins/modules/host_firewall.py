@@ -239,6 +239,9 @@ class Ufw(Firewall):
         return bool(self.before or self.after) or read(UFW_PROFILES) != self.profiles
 
     def apply(self) -> None:
+        if self.before and not UFW_PROFILES.exists():
+            # ufw withdraws no rule whose profile somebody has tidied away.
+            replace(UFW_PROFILES, _firewall.ufw_profiles(self.rules))
         for words in self.before:
             self.host.do("ufw", *words)
         if self.profiles:

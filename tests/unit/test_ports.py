@@ -138,7 +138,7 @@ def test_each_fault_is_one_sentence(settings, sentence):
     assert sentence in found[0]
 
 
-def test_the_defaults_of_the_roles_are_those_of_hpb_ports():
+def test_the_defaults_of_the_roles_are_those_of_hpb_used_ports():
     """The role hpb reads variables of others, which it knows only when the inventory sets them."""
     text = (ROOT / "roles/hpb/defaults/main.yml").read_text(encoding="utf-8")
     own = {

@@ -194,6 +194,27 @@ def changed(output: str) -> int:
     return sum(counts["changed"] for counts in recap(output).values())
 
 
+def refused(sentence: str, *more: str, kind: str, playbook: str) -> None:
+    """Run a playbook that stops with a sentence before it changes anything."""
+    done = play("-e", f"hpb_firewall={kind}", *more, playbook=f"playbooks/{playbook}.yml")
+    assert done.returncode != 0 and sentence in done.stdout, done.stdout[-3000:]
+    assert changed(done.stdout) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("ufw", "hpb_firewall is ufw, but ufw is not installed on this host, expected it there and active"),
+        ("firewalld", "hpb_firewall is firewalld, but firewalld is not installed on this host"),
+        ("nftables", "hpb_firewall is nftables, but nft is not installed on this host"),
+    ],
+)
+def test_a_firewall_that_is_not_there_stops_the_run(kind, sentence):
+    """Before any is installed below."""
+    refused(sentence, kind=kind, playbook="firewall")
+    refused(sentence, "--check", kind=kind, playbook="firewall" if kind != "ufw" else "deploy")
+
+
 @pytest.fixture(scope="module")
 def programs(hpb):
     """The firewalls of Debian's packages; at the end all is as it was."""
@@ -264,9 +285,11 @@ def test_exactly_what_has_to_be_open_is_open(hpb, web, kind):
     assert changed(run(kind=kind)) == 1
     assert seen() == OPENED
 
-    # firewalld forgets by itself what was for the time being, when it is reloaded as above.
     if kind == "firewalld":
+        # It forgets by itself what was for the time being, when it is reloaded as above.
         SET_UP[kind](hpb)
+    if kind == "ufw":
+        hpb.check_output("rm /etc/ufw/applications.d/nextcloud-talk-hpb")
     assert changed(run(kind=kind, close=True)) == 1
     assert rules(hpb, kind) == untouched
     assert seen() == CLOSED
@@ -331,7 +354,5 @@ def test_another_firewall_takes_over(hpb, programs):
     ],
 )
 def test_a_firewall_that_is_not_active_stops_the_run(hpb, programs, kind, sentence):
-    for mode in ([], ["--check"]):
-        done = play("-e", f"hpb_firewall={kind}", *mode, playbook="playbooks/deploy.yml")
-        assert done.returncode != 0 and sentence in done.stdout.replace("\n", " "), done.stdout[-3000:]
-        assert changed(done.stdout) == 0
+    refused(sentence, kind=kind, playbook="deploy" if kind == "ufw" else "firewall")
+    refused(sentence, "--check", kind=kind, playbook="firewall")
