@@ -276,6 +276,8 @@ def test_exactly_what_has_to_be_open_is_open(hpb, web, kind):
 
     for command in LOAD_AGAIN[kind]:
         hpb.check_output(command)
+        # systemctl does not wait for the unit that follows.
+        time.sleep(2)
         assert seen() == OPENED, command
     assert changed(run(kind=kind)) == 0
 
