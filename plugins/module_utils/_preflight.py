@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ipv6
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ipv6, _ports
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
@@ -162,6 +162,16 @@ def overlapping(subnet: str, known: Iterable[tuple[str, str]], own: Iterable[str
     return [(interface, network) for interface, network in others if wanted.overlaps(ipaddress.ip_network(network))]
 
 
+def ephemeral() -> tuple[str, str]:
+    """Return the ports that the kernel gives to outgoing connections, and those that it keeps back, as it says them."""
+    settings = Path("/proc/sys/net/ipv4")
+    local, reserved = (
+        (settings / name).read_text(encoding="ascii").strip()
+        for name in ("ip_local_port_range", "ip_local_reserved_ports")
+    )
+    return local, reserved
+
+
 def is_local(address: str) -> bool:
     """Whether `address` (IPv4 or IPv6 text) belongs to this host: only then can a socket be bound to it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -238,10 +248,11 @@ def problems(facts: dict, wanted: dict) -> list[str]:
         VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
         there answered), ``free_mb`` ({directory: MiB}), ``addresses`` ({name: [address]}), ``local`` ({address:
         bool}), ``media_ip``, ``media_ip6`` and ``own_ip6`` (as `_ipv6.problems` takes them), ``taken`` (as `foreign`
-        returns it), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as `overlapping` returns it).
+        returns it), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as `overlapping` returns it),
+        ``ephemeral`` (as `ephemeral` returns it).
     :param wanted: ``public_ip`` (empty: the host's own address is public), ``min_free_mb`` (MiB), ``listen`` (addresses
         of the signaling server), ``subnet`` (of the private networks, empty: there are none), ``media_names`` (those at
-        which STUN and TURN are looked for).
+        which STUN and TURN are looked for), ``ranges`` (of ports for media, each with name, first and last).
     :returns: one sentence for each problem, none when the host is fit.
     """
     found = []
@@ -296,6 +307,7 @@ def problems(facts: dict, wanted: dict) -> list[str]:
             f"hpb_bridge_subnet is {wanted['subnet']}, which overlaps with {network} of the interface {interface}, "
             "expected a network of private addresses that nothing else uses: set another one for the group hpb."
         )
+    found.extend(_ports.ephemeral_problems(wanted["ranges"], *facts["ephemeral"]))
     for port, holder in sorted(facts["taken"].items()):
         found.append(
             f"Port {port} is held by {holder}, which is not ours: stop it, or move it to another port, and run the "

@@ -61,6 +61,24 @@ options:
     type: list
     elements: int
     default: []
+  ranges:
+    description: Ranges of UDP ports for media, which the kernel must not give to outgoing connections.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What the range is called in a problem.
+        type: str
+        required: true
+      first:
+        description: Its first port.
+        type: int
+        required: true
+      last:
+        description: Its last port.
+        type: int
+        required: true
   subnet:
     description: Network that private networks of Docker's are made of. Empty means that there will be none.
     type: str
@@ -256,6 +274,9 @@ def table(name: str) -> str:
 
 def main() -> None:
     """Read the host, judge it, return both."""
+    span = {
+        name: {"type": kind, "required": True} for name, kind in {"name": "str", "first": "int", "last": "int"}.items()
+    }
     module = AnsibleModule(
         argument_spec={
             "names": {"type": "list", "elements": "str", "required": True},
@@ -265,6 +286,7 @@ def main() -> None:
             "media_names": {"type": "list", "elements": "str", "default": []},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
+            "ranges": {"type": "list", "elements": "dict", "default": [], "options": span},
             "subnet": {"type": "str", "default": ""},
             "min_free_mb": {"type": "int", "default": 2048},
             "base_dir": {"type": "path", "required": True},
@@ -306,6 +328,7 @@ def main() -> None:
             {one["pid"] for one in containers.values()},
             {port for one in containers.values() for port in one["ports"]},
         ),
+        "ephemeral": _preflight.ephemeral(),
         # The interface of each of our networks is called like it.
         "overlapping": _preflight.overlapping(wanted["subnet"], _preflight.routes(table("route")), networks),
     }

@@ -171,6 +171,14 @@ def test_private_networks_may_not_lie_over_others(look):
     assert f"hpb_bridge_subnet is {network}, which overlaps with {network} of the interface {interface}" in problem
 
 
+def test_a_range_for_media_is_none_of_the_kernels(look):
+    """This machine's own kernel decides."""
+    low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    wanted = {"name": "coturn_min_port to coturn_max_port", "first": int(high), "last": int(high)}
+    (problem,) = (problem for problem in look(ranges=[wanted])["problems"] if "kernel" in problem)
+    assert f"coturn_min_port to coturn_max_port is {high}, expected" in problem and f"({low}-{high})" in problem
+
+
 def test_every_fault_of_a_host_is_returned_at_once(look):
     result = look(names=["talk.invalid"], media_ip="192.0.2.99", min_free_mb=10**9)
     words = ["talk.invalid does not resolve", "hpb_media_ip is 192.0.2.99", "MiB free, expected at least 1000000000"]

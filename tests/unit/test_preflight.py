@@ -27,8 +27,9 @@ FIT = {
     "own_ip6": [],
     "taken": {},
     "overlapping": [],
+    "ephemeral": ("32768\t60999", ""),
 }
-WANTED = {"public_ip": "", "min_free_mb": 2048, "subnet": "", "media_names": []}
+WANTED = {"public_ip": "", "min_free_mb": 2048, "subnet": "", "media_names": [], "ranges": []}
 NAT = {"local": {"10.0.0.5": True, "192.0.2.10": False}, "media_ip": "10.0.0.5"}
 
 
@@ -100,6 +101,12 @@ def test_a_bare_supported_host_needs_no_engine():
             {"media_ip": "192.0.2.99", "local": {"192.0.2.10": True, "192.0.2.99": False}},
             {},
             "hpb_media_ip is 192.0.2.99, expected an address of this host",
+        ),
+        (
+            {"ephemeral": ("1024\t65535", "")},
+            {"ranges": [{"name": "janus_min_port to janus_max_port", "first": 20000, "last": 29999}]},
+            "janus_min_port to janus_max_port is 20000-29999, expected ports that the kernel of this host does "
+            "not give",
         ),
         ({"taken": {"tcp/443": "nginx"}}, {}, "Port tcp/443 is held by nginx, which is not ours"),
     ],

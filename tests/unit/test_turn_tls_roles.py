@@ -248,6 +248,26 @@ REFUSED = {
     "url": ({"hpb_turn_443_domain": "https://turn443.example.org"}, "expected a name without scheme and port"),
     "https": ({"hpb_turn_tls_port": 443}, "hpb_turn_tls_port is 443, expected a port of its own, such as 5349"),
     "turn": ({"hpb_turn_tls_port": 3478}, "hpb_turn_tls_port is 3478, expected a port of its own"),
+    "ranges": (
+        {"janus_max_port": 62000},
+        "janus_min_port to janus_max_port is 20000-62000, expected ports of its own: udp/61000-62000 are for media",
+    ),
+    "share": (
+        {"hpb_turn_443_domain": "turn443.example.org", "coturn_443_ports": 5000},
+        "coturn_443_ports is '5000', expected 1 to 4535 of the 4536 ports 61000-65535",
+    ),
+    "firewall": (
+        {"hpb_firewall": "iptables"},
+        "hpb_firewall is 'iptables', expected ufw, firewalld, nftables, or nothing",
+    ),
+    "chain": (
+        {"hpb_firewall_chains": ["inet filter"]},
+        "hpb_firewall_chains names 'inet filter', expected family, table and name of a chain",
+    ),
+    "chains": (
+        {"hpb_firewall_chains": "inet filter input"},
+        "hpb_firewall_chains is a text, expected a list of chains",
+    ),
     "bridge": (
         {"hpb_network_profile": "bridge", "hpb_turn_443_domain": "turn443.example.org"},
         "but hpb_network_profile is bridge, expected no TURN on port 443 there",
