@@ -147,6 +147,10 @@ cryptography:
   description: Whether the Python library is there that makes certificates on the host.
   type: bool
   returned: success
+architecture:
+  description: Architecture as the kernel names it, such as V(x86_64).
+  type: str
+  returned: success
 cpus:
   description: Number of processors.
   type: int
@@ -341,6 +345,7 @@ def main() -> None:
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,
         cryptography=importlib.util.find_spec("cryptography") is not None,
+        architecture=facts["architecture"],
         cpus=os.cpu_count() or 1,
         media_ip=media_ip,
         media_ip6=address6,

@@ -17,6 +17,10 @@ PLAYS = {
         "test_the_run_says_what_to_do",
         "test_every_origin_of_the_certificate_has_its_tasks",
     ],
+    "test_release_role": [
+        "test_the_roles_take_the_newest_release_when_nothing_is_set",
+        "test_the_roles_take_a_named_release_and_single_pins",
+    ],
     "test_report_role": ["test_a_failed_run_leaves_its_reports"],
     "test_rotate_playbook": ["test_a_nextcloud_that_fails_keeps_its_secrets_and_a_named_one_is_handed_over"],
     "test_secrets_playbook": ["test_out_and_in_again"],

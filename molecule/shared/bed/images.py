@@ -57,9 +57,9 @@ def apt_mirror() -> str:
 
 
 def pin(name: str) -> str:
-    """Return the version of a program that the product's roles ask for."""
-    role, variable = SETTINGS["pins"][name]
-    return str(yaml.safe_load((ROOT / "roles" / role / "defaults/main.yml").read_text())[variable])
+    """Return the version of a program that the product's newest release asks for."""
+    releases = yaml.safe_load((ROOT / "roles/hpb/files/releases.yml").read_text(encoding="utf-8"))["releases"]
+    return str(releases[0]["images"][name])
 
 
 def stand_in(domain: str) -> str:
@@ -85,7 +85,7 @@ class Images:
         """Return whether the engine finds everything at Docker Hub; a mirror with a part of it is not enough."""
         quick = docker.from_env(timeout=8).api
         try:
-            for reference in (DEBIAN, *(f"{short_name(name)}:{pin(name)}" for name in SETTINGS["pins"])):
+            for reference in (DEBIAN, *(f"{short_name(name)}:{pin(name)}" for name in SETTINGS["programs"])):
                 quick.inspect_distribution(reference)
         except (docker.errors.APIError, OSError):
             return False
