@@ -129,6 +129,10 @@ containers:
   description: When each of our running containers was started, by name.
   type: dict
   returned: success
+images:
+  description: The image that each of our running containers was made of, as it was named, by the container's name.
+  type: dict
+  returned: success
 networks:
   description: Names of our networks in the Docker engine.
   type: list
@@ -204,21 +208,21 @@ def engine(module: AnsibleModule) -> tuple[str, str]:
 def our_containers(module: AnsibleModule) -> dict[str, dict]:
     """Return our running containers by name.
 
-    Each has ``pid`` (its first process's id), ``started`` (RFC 3339) and ``ports`` (those that Docker holds for it, as
-    ``tcp/443``).
+    Each has ``pid`` (its first process's id), ``started`` (RFC 3339), ``image`` (as it was named) and ``ports`` (those
+    that Docker holds for it, as ``tcp/443``).
     """
     code, out, _err = module.run_command(["docker", "ps", "--quiet", "--filter", f"label={LABEL}"])
     names = out.split()
     if code != 0 or not names:
         return {}
     held = "{{range $port, $binding := .HostConfig.PortBindings}} {{$port}}{{end}}"
-    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}}" + held
+    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}} {{.Config.Image}}" + held
     code, out, _err = module.run_command(["docker", "inspect", "--format", form, *names])
     found = {}
-    for name, pid, started, *ports in (line.split() for line in out.splitlines() if len(line.split()) >= 3):
+    for name, pid, started, image, *ports in (line.split() for line in out.splitlines() if len(line.split()) >= 4):
         # Docker says 443/tcp, and each of our ports has the same number on the host.
         ours = ["/".join(reversed(port.split("/"))) for port in ports]
-        found[name.lstrip("/")] = {"pid": int(pid), "started": started, "ports": ours}
+        found[name.lstrip("/")] = {"pid": int(pid), "started": started, "image": image, "ports": ours}
     return found
 
 
@@ -341,6 +345,7 @@ def main() -> None:
         problems=_preflight.problems(facts, wanted),
         engine=version,
         containers={name: one["started"] for name, one in containers.items()},
+        images={name: one["image"] for name, one in containers.items()},
         networks=networks,
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,

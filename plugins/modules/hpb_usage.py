@@ -86,6 +86,10 @@ publishers:
   description: How many streams were published when the module began, V(-1) when the signaling server does not say.
   type: int
   returned: success
+sessions:
+  description: How many sessions of clients were open when the module began, V(-1) when the server does not say.
+  type: int
+  returned: success
 time:
   description: The host's clock at the start of the module, in Unix seconds.
   type: float
@@ -118,6 +122,11 @@ def main_processes(module: AnsibleModule, names: list[str]) -> dict[str, int]:
     return found
 
 
+def sessions(metrics: str) -> int:
+    """Return how many sessions of clients are open, of all instances together."""
+    return sum(entry["sessions"] for entry in _evidence.session_limits(metrics).values())
+
+
 def main() -> None:
     """Look until the file is gone, and report."""
     began = time.time()
@@ -145,6 +154,7 @@ def main() -> None:
         machine=_usage.machine(),
         missing=[name for name in params["containers"] if name not in mains],
         publishers=_usage.publishers(metrics["body"]) if metrics["status"] == 200 else -1,
+        sessions=sessions(metrics["body"]) if metrics["status"] == 200 else -1,
         time=began,
         samples=samples,
     )

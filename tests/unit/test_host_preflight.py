@@ -142,7 +142,7 @@ case "$*" in
   version*) echo 26.1.5 ;;
   ps*) echo 0123 ;;
   "network ls --filter label=nextcloud-talk.hpb --format {{{{.Name}}}}") printf 'hpb-edge\\nhpb-core\\n' ;;
-  inspect*PortBindings*0123) echo "/traefik 4194305 2026-01-01T00:00:00Z {port}/tcp 1/udp" ;;
+  inspect*PortBindings*0123) echo "/traefik 4194305 2026-01-01T00:00:00Z traefik:v3 {port}/tcp 1/udp" ;;
   *) exit 99 ;;
 esac
 """

@@ -117,6 +117,10 @@ class Environment:
         """Return the name of the container that is the test host `host`."""
         return f"{self.prefix}-{host}"
 
+    def hosts(self) -> dict[str, dict]:
+        """Return the test hosts of this environment: some are only in those that they name."""
+        return {key: one for key, one in SETTINGS["hosts"].items() if self.name in one.get("environments", [self.name])}
+
     def instances(self, host: str | None = None) -> dict[str, dict]:
         """Return the Nextclouds, or those on `host`, by their id."""
         return {key: one for key, one in SETTINGS["instances"].items() if host in (None, one["host"])}

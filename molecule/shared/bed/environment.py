@@ -40,7 +40,7 @@ def up(environment: Environment) -> dict:
         families.give_back()
         hosts = {
             name: Host(client, environment, name, found[settings.get("image", "host")])
-            for name, settings in SETTINGS["hosts"].items()
+            for name, settings in environment.hosts().items()
         }
         tags = {domain: _tag(reference) for domain, reference in _stand_ins(found).items()}
         list(pool.map(lambda host: host.up(tags), hosts.values()))
@@ -91,7 +91,7 @@ def _fill(
 
 def describe(environment: Environment, images: Images) -> dict:
     """Return what scenarios and the demo need to know: addresses, names, certificates, versions, sources of Janus."""
-    hosts = SETTINGS["hosts"]
+    hosts = environment.hosts()
     names = {name: environment.host_address(host) for host in hosts for name in environment.names(host)}
     hpb = environment.names("hpb")
     certificate, key = pki.certificate(environment.directory, hpb)
@@ -135,11 +135,11 @@ def status(environment: Environment) -> bool:
     """Print the state of each test host; return whether all run."""
     client = engine()
     states = {one.name: one.status for one in client.containers.list(all=True, filters=environment.filters)}
-    for host in SETTINGS["hosts"]:
+    for host in environment.hosts():
         name = environment.container(host)
         names = " ".join(environment.names(host))
         say(f"{name:16} {environment.host_address(host):12} {states.get(name, 'absent'):10} {names}")
-    return all(states.get(environment.container(host)) == "running" for host in SETTINGS["hosts"])
+    return all(states.get(environment.container(host)) == "running" for host in environment.hosts())
 
 
 def mirror_janus(environment: Environment) -> list[str]:
@@ -185,7 +185,7 @@ def _answers(environment: Environment, instance: dict) -> None:
 
 def _resolves(environment: Environment, host: Host) -> None:
     """Check that a test host finds the others by name."""
-    for other in SETTINGS["hosts"]:
+    for other in environment.hosts():
         for name in environment.names(other):
             found = host.run("getent", "ahostsv4", name, check=False).split()
             if other != host.name and environment.host_address(other) not in found:
