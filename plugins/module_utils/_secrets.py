@@ -130,11 +130,11 @@ def twins(document: dict[str, Any]) -> tuple[str, str] | None:
 def same_turn(document: dict[str, Any]) -> list[str]:
     """Return the ids of the instances whose TURN secret another one has, too."""
     values = [entry.get("turn") for entry in document.get("instances", {}).values()]
-    return [
+    return sorted(
         instance
         for instance, entry in document.get("instances", {}).items()
         if "turn" in entry and values.count(entry["turn"]) > 1
-    ]
+    )
 
 
 def _shape_fault(document: Any, stored: bool) -> str | None:
