@@ -215,13 +215,18 @@ def _read_compose(found: Installation, load: LoadYaml) -> None:
     if ".env" in found.files:
         found.env_texts[".env"] = _environment(found, ".env", {})
         found.variables = found.env_texts[".env"].values
-    names = [name for name in COMPOSE if name in found.files][:1]
+    said = found.variables.get("COMPOSE_FILE", "")
+    if said:
+        separator = found.variables.get("COMPOSE_PATH_SEPARATOR") or ":"
+        names = [name for name in map(found.resolve, said.split(separator)) if name in found.files]
+    else:
+        names = [name for name in COMPOSE if name in found.files][:1]
     if not names and not _bare_conf(found):
         raise AdoptError(
             f"{found.path} has none of {', '.join(COMPOSE)}, expected the directory of a compose installation: correct "
             f"adopt=."
         )
-    names += [name for name in OVERRIDES if name in found.files][:1]
+    names += [] if said else [name for name in OVERRIDES if name in found.files][:1]
     document: dict[str, Any] = {}
     for name in names:
         try:

@@ -248,6 +248,15 @@ def test_an_override_and_a_variable_of_the_environment():
     assert understood(edited(SOUND, conf)).backends[0].secret == "NC_SECRET"
 
 
+def test_compose_files_that_the_environment_names():
+    files = {"talk.yml" if name == "compose.yml" else name: text for name, text in FILES.items()}
+    more = "services: {signalling: {environment: [BACKEND_NC_URL=https://new.example.org]}}"
+    files = edited(
+        {**files, "more/x.yml": more}, (".env", "NATS_VERSION=", "COMPOSE_FILE=talk.yml:./more/x.yml\nNATS_VERSION=")
+    )
+    assert understood(files).backends[0].urls == ["https://new.example.org"]
+
+
 def test_a_server_conf_alone():
     made = adopt({"server.conf": SOUND["config/server.conf"], "turnserver.conf": SOUND["turnserver.conf"]})
     assert [*yaml.safe_load(made["hosts"])["nextcloud"]["children"]] == ["nc", "dev_nc", "turn_nc"]
