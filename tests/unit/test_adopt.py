@@ -143,7 +143,7 @@ def test_env_files_tell_what_is_fragile_in_them():
         ("[s]\nx =# one", "# one"),
         ('[s]\nx = "1"', '"1"'),
         ("[s]\nx = 1\n  x = 2\n", "2"),
-        ("[s]\nremark = 3\nx = 1\nrem x = 2", "1"),
+        ("[s]\nx = 1\nremote\nREM x = 2", "1"),
         ("[s]\nx = 1\nmore", "1\nmore"),
         ("[default]\nd = 9\n[s]\nx = %(d)s%(y)s\ny = 8", "98"),
         ("[s]\n#x=2\n;x=3\nx=1", "1"),
