@@ -4,7 +4,9 @@
 """The secrets of the backend as data: parse, check, plan. Nothing here touches a file.
 
 The document is `{"version": 1, <shared secrets>, "instances": {id: {"url", "backend", "turn", "next"}}}`. `next` is
-there while a rotation is in progress and holds prepared values: `backend`, `turn` or both.
+there while a rotation is in progress and holds prepared values: `backend`, `turn` or both. A stored document may also
+have `one_turn_secret` (true): the instances came from a coturn with one secret for all, so their TURN secrets may be
+equal.
 A secret has a name: a shared one its key (`internal`), an instance's `<id>.backend` or `<id>.turn`, a prepared one
 `<id>.next.backend` or `<id>.next.turn`.
 """
@@ -28,6 +30,7 @@ VERSION = 1
 SHARED = {"session_hash_key": 64, "session_block_key": 32, "internal": 64, "janus_admin": 64}
 INSTANCE = {"backend": 64, "turn": 64}
 NEXT = "next"
+ONE_TURN = "one_turn_secret"
 LENGTHS = {"session_hash_key": (32, 64), "session_block_key": (16, 24, 32)}
 
 # What `rotate` calls the shared ones.
@@ -114,13 +117,24 @@ def flat(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def twins(document: dict[str, Any]) -> tuple[str, str] | None:
-    """Return the names of two secrets with the same value, or None."""
+    """Return the names of two secrets with the same value that must not have it, or None."""
     seen: dict[str, str] = {}
+    turn = {f"{instance}.turn" for instance in document.get("instances", {})} if document.get(ONE_TURN) else set()
     for name, value in flat(document).items():
-        if value in seen:
+        if value in seen and not {seen[value], name} <= turn:
             return seen[value], name
-        seen[value] = name
+        seen.setdefault(value, name)
     return None
+
+
+def same_turn(document: dict[str, Any]) -> list[str]:
+    """Return the ids of the instances whose TURN secret another one has, too."""
+    values = [entry.get("turn") for entry in document.get("instances", {}).values()]
+    return sorted(
+        instance
+        for instance, entry in document.get("instances", {}).items()
+        if "turn" in entry and values.count(entry["turn"]) > 1
+    )
 
 
 def _shape_fault(document: Any, stored: bool) -> str | None:
@@ -130,8 +144,10 @@ def _shape_fault(document: Any, stored: bool) -> str | None:
     version = document.get("version", None if stored else VERSION)
     if version != VERSION or isinstance(version, bool):
         return f"version {VERSION} was expected and {json.dumps(version)[:20]} was found"
+    if document.get(ONE_TURN, True) is not True:
+        return f"{ONE_TURN} was expected to be true or not there"
     for key in document:
-        if key not in SHARED and key not in {"version", "instances"}:
+        if key not in SHARED and key not in {"version", "instances", *([ONE_TURN] if stored else [])}:
             return f"the key '{key}' is unknown (known: {', '.join([*SHARED, 'instances', 'version'])})"
     instances = document.get("instances", None if stored else {})
     if not isinstance(instances, dict):
@@ -401,6 +417,10 @@ def plan(
                 result.new.add(f"{instance}.{NEXT}.{kind}")
                 result.actions.append(f"prepare {instance}.{kind}")
 
+    # Once each has its own, none shall become equal again.
+    if ONE_TURN in after and not same_turn(after):
+        del after[ONE_TURN]
+        result.actions.append("end the one TURN secret for several instances")
     pair = twins(after)
     if pair:
         raise SecretsError(

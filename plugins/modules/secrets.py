@@ -169,6 +169,12 @@ secrets:
       description: For each instance its C(url), its C(backend) secret and its C(turn) secret; while a rotation is in
         progress also C(next), with the values that C(backend) and C(turn) will have.
       type: dict
+same_turn:
+  description: Names of instances whose TURN secret another one has, too, since they came from an installation that
+    had one for all. A new instance never gets it, and O(rotate) ends it.
+  type: list
+  elements: str
+  returned: success
 actions:
   description: What was (or, in check mode, would be) done, in words and without a secret.
   type: list
@@ -365,7 +371,8 @@ def run(path: Path, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             "before": _secrets.masked(before),
             "after": _secrets.masked(steps.after, steps.new),
         },
-        "secrets": {key: value for key, value in steps.after.items() if key != "version"},
+        "secrets": {key: value for key, value in steps.after.items() if key not in ("version", _secrets.ONE_TURN)},
+        "same_turn": _secrets.same_turn(steps.after),
         "missing": not before,
         "stored": not check_mode or steps.after == before,
         "warnings_": steps.warnings,

@@ -1,0 +1,30 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is shown when a test has failed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+NAME = os.environ.get("HPB_TEST_ENVIRONMENT") or "adopt"
+SERVICES = ["nats", "janus", "coturn", "signalling", "traefik"]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Print the containers' logs before a failure is reported."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for name in SERVICES:
+            log = subprocess.run(
+                ["docker", "exec", f"hpb-{NAME}-hpb", "docker", "logs", "--tail", "15", name],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            report.sections.append((f"log of {name}", log.stdout + log.stderr))
