@@ -36,7 +36,7 @@ PASSING += ("NetworkSettings", "RestartCount", "ExecIDs")
 DATABASE = f"{BASE}/coturn/database/turndb"
 SECRETS_IN_COTURN = (
     f"import sqlite3; c = sqlite3.connect('{DATABASE}'); "
-    "print('\\n'.join(map(str, c.execute('select realm, value from turn_secret order by 1, 2'))))"
+    "print('\\n'.join(map(str, c.execute('select realm, value from turn_secret'))))"
 )
 
 Edit = Callable[[dict[str, Any]], None]
@@ -173,7 +173,10 @@ def snapshot(hpb, web, other, anew: bool = False) -> dict[str, str]:
                 texts[key] = re.sub(r"# certificate .*", "# certificate", text)
     names = secret_names(read_secrets(hpb))
     pattern = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
-    return {key: pattern.sub(lambda found: names[found[0]], text) for key, text in texts.items()}
+    named = {key: pattern.sub(lambda found: names[found[0]], text) for key, text in texts.items()}
+    # The database has no order of its own.
+    named["coturn's secrets"] = "\n".join(sorted(named["coturn's secrets"].splitlines()))
+    return named
 
 
 def differences(wanted: dict[str, str], found: dict[str, str]) -> str:

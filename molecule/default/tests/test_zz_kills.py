@@ -212,3 +212,21 @@ def test_a_first_run_killed_on_a_bare_host_is_completed_by_the_next(hpb, web, ot
         problems += [f"{task}: {text}" for text in found]
     print(*lines, sep="\n")
     assert problems == []
+
+
+def test_units_that_a_killed_run_wrote_are_read_by_the_next(hpb):
+    unit = "nextcloud-talk-hpb-watch.timer"
+    stale = f"systemctl show --property NeedDaemonReload --value {unit}"
+    arguments = ["-e", json.dumps({"watch_period": 3600, "watch_webhook_url": "http://127.0.0.1:9/hook"})]
+    try:
+        done = play(*arguments, playbook="playbooks/watch.yml")
+        assert done.returncode == 0, done.stdout[-4000:]
+        # What a run leaves that dies after it has written the unit and before it has told systemd.
+        path = f"/etc/systemd/system/{unit}"
+        hpb.check_output(f"sed -i s/3600s/3601s/ {path} && systemctl daemon-reload && sed -i s/3601s/3600s/ {path}")
+        assert hpb.check_output(stale) == "yes"
+        done = play(*arguments, playbook="playbooks/watch.yml")
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert hpb.check_output(stale) == "no"
+    finally:
+        play(*arguments, "-e", "watch_state=absent", playbook="playbooks/watch.yml")
