@@ -8,8 +8,10 @@
 standard input (`url`, `internal_secret`, `ca_pem` (list of texts), `resolve`, `backend` (URL of the instance) and
 `relay` (null, or `{"host", "port", "transport", "secret"}` and perhaps `family`, ipv6 for a relay of that)), says
 `ready` when media flows, and ends the call when standard input ends. Its last line is JSON: `seconds`, for `audio` and
-`video` the `frames`, the `lost` packets and `longest_pause` in seconds, `pair` and `publisher_pair`, and `told`, the
-addresses at which the SFU says it is reached.
+`video` the `frames`, the `lost` packets and `longest_pause` in seconds, `pair` and `publisher_pair`, `told`, the
+addresses at which the SFU says it is reached, and `sockets_lost`, how many of the two peers' websockets are gone. An
+empty line on standard input is answered with `longest_pause` and `frames` of each kind, and `sockets_lost`, since the
+last such line.
 """
 
 from __future__ import annotations
@@ -49,9 +51,29 @@ class RunningCall:
             raise AssertionError(f"the call to {self.spec['backend']} did not come about")
         return self
 
+    def since_last(self) -> dict[str, Any]:
+        """Return what happened since the call began, or since this was asked last."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
     def __exit__(self, *_unused: object) -> None:
         output, _errors = self._process.communicate(timeout=30)
         self.figures = json.loads(output.splitlines()[-1])
+
+
+async def sockets_lost(peers: list[Any]) -> int:
+    """Return how many of the peers' websockets to the signaling server are gone."""
+    from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _signaling_client
+
+    lost = 0
+    for peer in peers:
+        try:
+            # To the other one, who does not know this kind of message and passes it over.
+            await peer.session.tell(None, {"type": "still-there"})
+        except _signaling_client.Lost:
+            lost += 1
+    return lost
 
 
 async def hold(spec: dict[str, Any]) -> dict[str, Any]:
@@ -78,19 +100,32 @@ async def hold(spec: dict[str, Any]) -> dict[str, Any]:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
 
-    over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+    line = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
     start = time.monotonic()
     seen = {item.kind: (item.frames, start) for item in receptions}
     pauses = dict.fromkeys(seen, 0.0)
-    while not over.done():
+    part, counted = dict(pauses), {item.kind: item.frames for item in receptions}
+    while not (line.done() and line.result() == ""):
         await asyncio.sleep(0.02)
         now = time.monotonic()
         for item in receptions:
             frames, since = seen[item.kind]
             pauses[item.kind] = max(pauses[item.kind], now - since)
+            part[item.kind] = max(part[item.kind], now - since)
             if item.frames != frames:
                 seen[item.kind] = (item.frames, now)
+        if line.done() and line.result():
+            answer: dict[str, Any] = {"sockets_lost": await sockets_lost(peers)}
+            for item in receptions:
+                frames = item.frames - counted[item.kind]
+                answer[item.kind] = {"longest_pause": round(part[item.kind], 2), "frames": frames}
+                part[item.kind], counted[item.kind] = 0.0, item.frames
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+            line = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
+    lost = await sockets_lost(peers)
     figures = await _call.measure(subscriber, receptions, asked, 0)
+    figures["sockets_lost"] = lost
     figures["publisher_pair"] = publisher.pair()
     figures["told"] = sorted({address for address, _port in publisher.remote_addresses()})
     figures["seconds"] = round(time.monotonic() - start, 1)
