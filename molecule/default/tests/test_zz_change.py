@@ -114,7 +114,8 @@ def test_a_dry_run_says_what_each_container_costs_and_why(hpb):
         r"nats +to be restarted \(running calls go on, .*\): configuration file nats.conf",
         r"janus +to be restarted \(sound and picture of all calls drop\), after running calls have ended, 600 s at "
         r"most: limit of open files 16384 -> 8192",
-        r"coturn +to be restarted \(sound and picture that go through TURN drop\), after .*: limit of processes 128 -> 300",
+        r"coturn +to be restarted \(sound and picture that go through TURN drop\), after .*: "
+        r"limit of processes 128 -> 300",
         r"signalling +to be updated in place, which costs nothing: memory limit 512M -> 600M",
         r"traefik +unchanged",
     ):
