@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - Sends a signal to a running container when the digest of what it reloads differs from the digest that
     is kept in O(marker), waits until the program has answered in its log, and only then keeps the new digest.
+  - A program that logs O(refusal) instead fails the module at once, with that line.
   - A run that ends between writing the configuration and the answer is therefore completed by the next one.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -36,9 +37,13 @@ options:
     type: str
     required: true
   answer:
-    description: Regular expression of the line that the program logs when it has received the signal.
+    description: Regular expression of the line that the program logs when it has taken what it read.
     type: str
     required: true
+  refusal:
+    description: Regular expression of the line that the program logs when it refuses what it read. Empty for none.
+    type: str
+    default: ""
   digest:
     description: Digest of everything that the program reads when it gets the signal.
     type: str
@@ -74,11 +79,10 @@ signalled:
   returned: success
 """
 
-import re  # noqa: E402
-import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _reload  # noqa: E402
 
 
 def kept_digest(marker: str) -> str:
@@ -87,34 +91,6 @@ def kept_digest(marker: str) -> str:
         return Path(marker).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return ""
-
-
-def answered(module: AnsibleModule, container: str, since: float) -> bool:
-    """Whether the log of `container` holds the expected line since the POSIX time `since` (seconds)."""
-    argv = ["docker", "logs", "--since", f"{since:.9f}", container]
-    code, out, err = module.run_command(argv)
-    return code == 0 and re.search(module.params["answer"], out + err, re.MULTILINE) is not None
-
-
-def send(module: AnsibleModule) -> None:
-    """Send the signal and wait for the answer; fails the module when either does not happen."""
-    container, signal = module.params["container"], module.params["signal"]
-    since = time.time()
-    code, _out, err = module.run_command(["docker", "kill", "--signal", signal, container])
-    if code != 0:
-        module.fail_json(
-            msg=f"Container {container} was expected to take {signal}, but Docker said: {err.strip()}. "
-            f"Look at 'docker ps -a' on this host, then run the same command again."
-        )
-    deadline = time.monotonic() + module.params["timeout"]
-    while not answered(module, container, since):
-        if time.monotonic() > deadline:
-            module.fail_json(
-                msg=f"Container {container} was expected to answer {signal} with a log line matching "
-                f"'{module.params['answer']}' within {module.params['timeout']} s and did not. "
-                f"Look at 'docker logs {container}' on this host, then run the same command again."
-            )
-        time.sleep(0.1)
 
 
 def keep(module: AnsibleModule) -> None:
@@ -134,6 +110,7 @@ def main() -> None:
             "container": {"type": "str", "required": True},
             "signal": {"type": "str", "required": True},
             "answer": {"type": "str", "required": True},
+            "refusal": {"type": "str", "default": ""},
             "digest": {"type": "str", "required": True},
             "marker": {"type": "path", "required": True},
             "force": {"type": "bool", "default": False},
@@ -145,7 +122,18 @@ def main() -> None:
     # Also after a start in the same run: that the program has read a file is certain only when it has answered.
     needed = stale or module.params["force"]
     if needed and not module.check_mode:
-        send(module)
+        wanted = module.params
+        try:
+            _reload.send(
+                module.run_command,
+                wanted["container"],
+                wanted["signal"],
+                wanted["answer"],
+                refusal=wanted["refusal"],
+                timeout=wanted["timeout"],
+            )
+        except _reload.ReloadError as error:
+            module.fail_json(msg=str(error))
         keep(module)
     module.exit_json(changed=needed, signalled=needed)
 

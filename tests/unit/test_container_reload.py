@@ -129,3 +129,20 @@ def test_a_signal_that_docker_refuses_is_named(engine):
     )
     assert result["calls"] == [KILL]
     assert engine.kept == FIRST
+
+
+REFUSED = 'hub.go:607: Error parsing trusted proxies from "300.0.0.1": invalid IP, secret=0123456789abcdef'
+
+
+@pytest.mark.parametrize("answer", [f"{REFUSED}\n", f"{ANSWER}\n{REFUSED}\n"])
+def test_a_configuration_that_the_program_refuses_fails_at_once_and_is_not_taken_for_read(engine, answer):
+    engine.reload(FIRST)
+    engine.set("answer", answer)
+    result = engine.reload(SECOND, refusal="Could not read configuration|Error parsing trusted proxies")
+    assert result["failed"]
+    assert result["msg"] == (
+        "Container signalling was expected to take its changed configuration on SIGHUP and refused it: hub.go:607: "
+        'Error parsing trusted proxies from "300.0.0.1": invalid IP, secret=********. Mend the setting that this line '
+        "names, then run the same command again."
+    )
+    assert engine.kept == FIRST

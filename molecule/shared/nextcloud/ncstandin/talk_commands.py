@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 from . import php
@@ -186,7 +187,24 @@ def turn_list(call: Call) -> int:
 _SERVER = (Argument("server"),)
 _TURN = (Argument("schemes"), Argument("server"), Argument("protocols"))
 
+
+def active_calls(call: Call) -> int:
+    """Say how many calls there are and how many participants; exit code 1 when there are any."""
+    from .conversations import Conversations
+
+    with Conversations(call.instance) as rooms:
+        present = [[one for one in room["sessions"].values() if one["in_call"]] for room in rooms.values()]
+    calls = [people for people in present if people]
+    if not calls:
+        call.say("No calls in progress")
+        return 0
+    recent = sum(one["last_ping"] > time.time() - 60 for people in calls for one in people)
+    call.say(f"There are currently {len(calls)} calls in progress with {recent} participants")
+    return 1
+
+
 COMMANDS = (
+    Command("talk:active-calls", active_calls),
     Command("talk:signaling:add", signaling_add, (Argument("server"), Argument("secret")), (Option("verify"),)),
     Command("talk:signaling:delete", signaling_delete, _SERVER),
     Command("talk:signaling:list", signaling_list, (), (OUTPUT,)),

@@ -1,0 +1,190 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The container and the configuration that were healthy last, kept until what replaces them is healthy.
+
+Beside `config` there is `config.previous`, and beside the container NAME, when it is made anew, the stopped container
+NAME-previous. `config.previous` appears and disappears in one step (a rename), and it alone says that one is kept:
+
+- while it is there, it and NAME-previous (without one, NAME) were healthy last, the others are unproven;
+- without it, `config` and NAME are what was healthy last, and NAME-previous is rubbish.
+
+So a run that is killed anywhere leaves a state in which the next one knows what to fall back to. `container_steps`
+decides, purely, what is done with the containers; the rest works on directories.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files
+
+PREVIOUS = "previous"
+DISCARDED = "discarded"
+
+
+class FallbackError(Exception):
+    """Something could not be kept or put back; the text is the message."""
+
+
+def previous_name(name: str) -> str:
+    """Return the name that a container has while another one is tried under its own."""
+    return f"{name}-{PREVIOUS}"
+
+
+# Containers
+
+
+def present(text: str, name: str) -> dict[str, Any]:
+    """Return what counts of a container from ``docker container inspect``; {} when there is none of that name.
+
+    `id`, `image` (its name), `running`, `health` ("" without a health check) and `sound`, whether it may be fallen back
+    to: not when it is unhealthy or is started again and again. One that was stopped may be.
+    """
+    try:
+        entries = json.loads(text or "[]")
+    except ValueError:
+        entries = []
+    entry = next((one for one in entries if str(one.get("Name", "")).lstrip("/") == name), None)
+    if entry is None:
+        return {}
+    state = entry.get("State") or {}
+    health = str((state.get("Health") or {}).get("Status") or "")
+    running = bool(state.get("Running")) and not state.get("Restarting")
+    return {
+        "id": str(entry.get("Id") or ""),
+        "image": str((entry.get("Config") or {}).get("Image") or ""),
+        "running": running,
+        "health": health,
+        "sound": not state.get("Restarting") and not (running and health == "unhealthy"),
+    }
+
+
+def set_aside(name: str) -> list[list[str]]:
+    """Return the commands that stop a container and keep it under its other name.
+
+    Its restart policy goes first, so that Docker does not start it beside the new one after a boot.
+    """
+    return [
+        ["docker", "update", "--restart", "no", name],
+        ["docker", "rename", name, previous_name(name)],
+        ["docker", "stop", previous_name(name)],
+    ]
+
+
+def take_back(name: str) -> list[list[str]]:
+    """Return the commands that give a kept container its name and its restart policy again."""
+    return [
+        ["docker", "rename", previous_name(name), name],
+        ["docker", "update", "--restart", "always", name],
+    ]
+
+
+def remove(name: str) -> list[list[str]]:
+    """Return the command that removes a container, running or not."""
+    return [["docker", "rm", "--force", name]]
+
+
+def container_steps(
+    state: str, name: str, there: Mapping[str, Any], aside: bool, kept: bool, *, anew: bool = False
+) -> list[list[str]]:
+    """Return the commands for the containers.
+
+    `there` is `present` of NAME, `aside`: there is a NAME-previous, `kept`: there is a kept configuration.
+    """
+    if state == "found":
+        if not aside:
+            return []
+        if not there:
+            return take_back(name)
+        return [] if kept else remove(previous_name(name))
+    if state == "kept":
+        # What is there beside a kept one is unproven: it simply makes way.
+        return set_aside(name) if anew and there and there["sound"] and not aside else []
+    if state == "settled":
+        return remove(previous_name(name)) if aside else []
+    if state == "restored" and aside:
+        start = [["docker", "start", name]]
+        return (remove(name) if there else []) + take_back(name) + start
+    return []
+
+
+# Directories
+
+
+def read_tree(path: Path) -> tuple[list[_files.Wanted], int, _files.Owner]:
+    """Return the files of a configuration directory, and its mode and owners."""
+    names = sorted(
+        str(entry.relative_to(path))
+        for entry in [*path.glob("*"), *path.glob("*/*")]
+        if stat.S_ISREG(entry.lstat().st_mode) and not _files.is_temporary(entry.name)
+    )
+    found = _files.look_at_tree(str(path), names)
+    root = found["."]
+    files = [_files.Wanted(name, found[name].data, found[name].mode) for name in names]
+    owner = found[names[0]].uid if names else os.geteuid()
+    return files, root.mode, _files.Owner(root.uid, owner, root.gid)
+
+
+def copy_tree(source: Path, target: Path) -> list[str]:
+    """Make one configuration directory hold what another one does; returns what was done, empty when nothing was.
+
+    Files are replaced one by one in the same directory, since that is what a running container has mounted.
+    """
+    files, mode, owner = read_tree(source)
+    steps = _files.plan(
+        str(target), _files.look_at_tree(str(target), [file.name for file in files]), files, mode, owner
+    )
+    _files.apply(str(target), steps, files, mode, owner)
+    return [str(step) for step in steps]
+
+
+class Kept:
+    """The kept configuration of one container in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.config = directory / "config"
+        self.previous = directory / f"config.{PREVIOUS}"
+        self._new = directory / f"config.{PREVIOUS}.new"
+        self._old = directory / f"config.{DISCARDED}"
+
+    def there(self) -> bool:
+        """Whether a configuration is kept."""
+        return self.previous.is_dir()
+
+    def rubbish(self) -> list[Path]:
+        """Return what a killed run left of keeping or discarding."""
+        return [path for path in (self._new, self._old) if path.is_dir()]
+
+    def clean(self) -> None:
+        """Remove that."""
+        for path in self.rubbish():
+            shutil.rmtree(path)
+
+    def keep(self) -> bool:
+        """Keep the present configuration, unless one is kept already or there is none; returns whether it was done."""
+        if self.there() or not self.config.is_dir():
+            return False
+        self.clean()
+        copy_tree(self.config, self._new)
+        self._new.rename(self.previous)
+        return True
+
+    def put_back(self) -> list[str]:
+        """Give the configuration its kept content; returns what was done."""
+        return copy_tree(self.previous, self.config) if self.there() else []
+
+    def discard(self) -> bool:
+        """Keep it no longer; returns whether there was one."""
+        if not self.there():
+            return False
+        self.clean()
+        self.previous.rename(self._old)
+        self.clean()
+        return True

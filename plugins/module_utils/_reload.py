@@ -1,0 +1,62 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Send a container a signal and read in its log what the program makes of it.
+
+`run` is the `run_command` of a module: it takes an argument list and returns exit code, standard output and error.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence
+
+Run = Callable[[list[str]], tuple[int, str, str]]
+
+
+class ReloadError(Exception):
+    """The signal could not be sent, was not answered, or the program refused what it read; the text is the message."""
+
+
+def log_since(run: Run, container: str, since: float) -> str:
+    """Return what the container has logged since the POSIX time `since` (seconds), "" when Docker does not say."""
+    code, out, err = run(["docker", "logs", "--since", f"{since:.9f}", container])
+    return out + err if code == 0 else ""
+
+
+def line_of(text: str, pattern: str) -> str:
+    """Return the first whole line of the text in which the expression is found, "" when there is none."""
+    return next((line.strip() for line in text.splitlines() if pattern and re.search(pattern, line)), "")
+
+
+def send(run: Run, container: str, signal: str, answer: str, *, refusal: str = "", timeout: float = 15) -> None:
+    """Send the signal and wait for the answer; raises ReloadError when it does not come, or a refusal comes first."""
+    since = time.time()
+    code, _out, err = run(["docker", "kill", "--signal", signal, container])
+    if code != 0:
+        raise ReloadError(
+            f"Container {container} was expected to take {signal}, but Docker said: {err.strip()}. "
+            f"Look at 'docker ps -a' on this host, then run the same command again."
+        )
+    deadline = time.monotonic() + timeout
+    while True:
+        text = log_since(run, container, since)
+        refused = line_of(text, refusal)
+        if refused:
+            raise ReloadError(
+                f"Container {container} was expected to take its changed configuration on {signal} and refused it: "
+                f"{_evidence.masked(refused)[: _evidence.LINE_LENGTH]}. Mend the setting that this line names, then "
+                f"run the same command again."
+            )
+        if re.search(answer, text, re.MULTILINE):
+            return
+        if time.monotonic() > deadline:
+            raise ReloadError(
+                f"Container {container} was expected to answer {signal} with a log line matching "
+                f"'{answer}' within {timeout:g} s and did not. "
+                f"Look at 'docker logs {container}' on this host, then run the same command again."
+            )
+        time.sleep(0.1)

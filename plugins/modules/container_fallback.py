@@ -1,0 +1,277 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep a healthy container and its configuration while another one is tried, and put them back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_fallback
+short_description: Keep what was healthy last, and put it back
+version_added: 0.1.0
+description:
+  - Before a container is changed, its configuration directory C(config) is copied to C(config.previous) beside it, and
+    a container that is made anew is stopped and renamed to NAME-previous. They are kept until O(state=settled) removes
+    them or O(state=restored) puts them back.
+  - What is kept by a run that was killed is never replaced by something unproven. The next run goes on from there.
+  - Works with the program C(docker) on the host.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done to containers and directories.
+  diff_mode:
+    support: none
+    description: A configuration that is put back is not shown.
+  idempotent:
+    support: full
+    description: Each state can be asked for again.
+options:
+  container:
+    description: Name of the container.
+    type: str
+    required: true
+  directory:
+    description: Directory that holds the C(config) of the container.
+    type: path
+    required: true
+  state:
+    description:
+      - V(found) repairs what a killed run left - a container that has only its other name gets its own again, and what
+        is not kept any more is removed.
+      - V(kept) keeps the configuration, and with O(anew) the container, unless something is kept already.
+      - V(settled) removes what is kept.
+      - V(restored) puts what is kept back, starts it or has it read again, and waits until it is healthy.
+    type: str
+    choices: [found, kept, settled, restored]
+    required: true
+  anew:
+    description: With O(state=kept), whether the container is going to be made anew.
+    type: bool
+    default: false
+  signal:
+    description: With O(state=restored), the signal on which the program reads its configuration again. Empty for none.
+    type: str
+    default: ""
+  answer:
+    description: With O(signal), regular expression of the line that the program logs when it has taken what it read.
+    type: str
+    default: ""
+  timeout:
+    description: With O(state=restored), seconds until the container must be healthy.
+    type: int
+    default: 90
+  secrets:
+    description: Secrets that are masked in the log.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: nextcloud_talk.hpb.config_files
+  - module: nextcloud_talk.hpb.container_reload
+"""
+
+EXAMPLES = r"""
+- name: Keep what runs while a new version is tried
+  nextcloud_talk.hpb.container_fallback:
+    container: signalling
+    directory: /opt/nextcloud-talk-hpb/signalling
+    state: kept
+    anew: true
+
+- name: It is healthy, so forget the old one
+  nextcloud_talk.hpb.container_fallback:
+    container: signalling
+    directory: /opt/nextcloud-talk-hpb/signalling
+    state: settled
+"""
+
+RETURN = r"""
+present:
+  description:
+    - The container as it was when the module began - C(image), C(running), C(health), and C(sound), whether it is fit
+      to fall back to. Empty when there is none.
+  type: dict
+  returned: success
+kept:
+  description: Whether something is (or, in check mode, was) kept at the end.
+  type: bool
+  returned: success
+actions:
+  description: What was (or would be) done, in words.
+  type: list
+  elements: str
+  returned: success
+restored:
+  description: With O(state=restored), whether there was anything to put back.
+  type: bool
+  returned: success
+healthy:
+  description: With O(state=restored), whether the container is healthy in the end.
+  type: bool
+  returned: success
+image:
+  description: With O(state=restored), the image of the container in the end, empty when there is none.
+  type: str
+  returned: success
+log:
+  description: With O(state=restored), the last lines of the container that failed, without secrets.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _evidence,
+    _fallback,
+    _files,
+    _reload,
+)
+
+LOG_LINES = 25
+SETTLING = 10
+
+
+class Fallback:
+    """What is kept of one container; `module` gives the options and runs docker."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.name = module.params["container"]
+        self.kept = _fallback.Kept(Path(module.params["directory"]))
+        self.actions: list[str] = []
+
+    def present(self, name: str) -> dict[str, Any]:
+        """Return what there is under that name, see `_fallback.present`."""
+        _code, out, _err = self.module.run_command(["docker", "container", "inspect", name])
+        return _fallback.present(out, name)
+
+    def docker(self, commands: list[list[str]]) -> None:
+        """Run the commands, unless in check mode; raises FallbackError when one fails."""
+        for command in commands:
+            self.actions.append(" ".join(command))
+            if self.module.check_mode:
+                continue
+            code, _out, err = self.module.run_command(command)
+            if code != 0:
+                raise _fallback.FallbackError(
+                    f"'{' '.join(command)}' was expected to succeed, but Docker said: {err.strip()}. Look at "
+                    f"'docker ps -a' on this host, then run the same command again."
+                )
+
+    def note(self, what: str, done: bool) -> None:
+        """Remember an action on the configuration."""
+        if done:
+            self.actions.append(f"{what} {self.kept.config}")
+
+    def log(self) -> list[str]:
+        """Return the last lines of the container, masked."""
+        _code, out, err = self.module.run_command(["docker", "logs", "--tail", str(LOG_LINES), self.name])
+        lines = [line.rstrip() for line in (out + err).splitlines() if line.strip()]
+        return [_evidence.masked(line, self.module.params["secrets"])[: _evidence.LINE_LENGTH] for line in lines]
+
+    def healthy(self) -> bool:
+        """Wait until the container is healthy; returns whether it is."""
+        began = time.monotonic()
+        deadline = began + self.module.params["timeout"]
+        while True:
+            state = self.present(self.name)
+            if state.get("running") and state["health"] in ("healthy", ""):
+                return True
+            # Of one that was just started, Docker may still say what it was before.
+            given_up = state.get("health") == "unhealthy" and time.monotonic() > began + SETTLING
+            if given_up or time.monotonic() > deadline:
+                return False
+            time.sleep(0.5)
+
+    def have_read(self) -> None:
+        """Make the program that runs read the configuration that was put back: on a signal, or by a restart."""
+        wanted = self.module.params
+        if wanted["signal"]:
+            try:
+                self.actions.append(f"{wanted['signal']} to {self.name}")
+                _reload.send(self.module.run_command, self.name, wanted["signal"], wanted["answer"])
+                return
+            except _reload.ReloadError:
+                self.actions.append("no answer")
+        self.docker([["docker", "restart", self.name]])
+
+    def restore(self, there: dict[str, Any], aside: bool) -> dict[str, Any]:
+        """Put back what is kept; returns the part of the result that tells of it."""
+        log = self.log() if there else []
+        restored = aside or (self.kept.there() and bool(there))
+        if not restored or self.module.check_mode:
+            return {"restored": restored, "healthy": False, "image": there.get("image", ""), "log": log}
+        steps = self.kept.put_back()
+        self.note("put back", bool(steps))
+        if aside:
+            self.docker(_fallback.container_steps("restored", self.name, there, aside, True))
+        elif steps or not there["running"]:
+            self.have_read()
+        healthy = self.healthy()
+        self.kept.discard()
+        return {"restored": True, "healthy": healthy, "image": self.present(self.name).get("image", ""), "log": log}
+
+    def run(self, state: str) -> dict[str, Any]:
+        """Bring it to the state; returns the module's result."""
+        there = self.present(self.name)
+        # A kept container without a kept configuration is rubbish, see _fallback.
+        aside = bool(self.present(_fallback.previous_name(self.name)))
+        dry, result = self.module.check_mode, {"restored": False, "healthy": False, "image": "", "log": []}
+        if state == "restored":
+            result = self.restore(there, aside and self.kept.there())
+        else:
+            if state == "found":
+                self.note("clean up beside", bool(self.kept.rubbish()))
+                if not dry:
+                    self.kept.clean()
+            if state == "kept" and (there.get("sound") or aside):
+                self.note("keep", not dry and self.kept.keep())
+            if state == "settled":
+                self.note("keep no longer what was before", self.kept.there())
+                if not dry:
+                    self.kept.discard()
+            anew = self.module.params["anew"]
+            self.docker(_fallback.container_steps(state, self.name, there, aside, self.kept.there(), anew=anew))
+            if state == "found" and aside and not there:
+                there = self.present(self.name) or self.present(_fallback.previous_name(self.name))
+        # A copy of the configuration comes and goes within one run; that is no change of the host.
+        noted = [action for action in self.actions if state != "settled" or action.startswith("docker ")]
+        changed = bool(noted) and state != "kept"
+        return {"changed": changed, "present": there, "kept": self.kept.there(), "actions": self.actions, **result}
+
+
+def main() -> None:
+    """Read the options, do it, and say what was done."""
+    module = AnsibleModule(
+        argument_spec={
+            "container": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "state": {"type": "str", "required": True, "choices": ["found", "kept", "settled", "restored"]},
+            "anew": {"type": "bool", "default": False},
+            "signal": {"type": "str", "default": ""},
+            "answer": {"type": "str", "default": ""},
+            "timeout": {"type": "int", "default": 90},
+            "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = Fallback(module).run(module.params["state"])
+    except (_fallback.FallbackError, _files.FilesError) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        where = error.filename or module.params["directory"]
+        module.fail_json(msg=f"{where} cannot be read or written: {error.strerror}. Mend that, run again.")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is kept of a container and put back: a real process with a docker that keeps its containers in a file.
+
+The docker can end the module that calls it, before or after any command, as a kill or a power cut would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import module_process
+import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _fallback
+
+DOCKER = """#!{python}
+import json, os, signal, sys
+here = {directory!r}
+words = sys.argv[1:]
+with open(here + "/containers.json") as file:
+    containers = json.load(file)
+def end(code=0, text=""):
+    with open(here + "/containers.json", "w") as file:
+        json.dump(containers, file)
+    sys.stderr.write(text)
+    sys.exit(code)
+name = words[-1]
+if words[:2] == ["container", "inspect"]:
+    if name not in containers:
+        sys.exit(1)
+    one = containers[name]
+    print(json.dumps([{{"Name": "/" + name, "Id": one["id"], "Config": {{"Image": one["image"]}},
+        "State": {{"Running": one["running"], "Restarting": one.get("restarting", False),
+                   "Health": {{"Status": one["health"] if one["running"] else "unhealthy"}}}}}}]))
+    sys.exit(0)
+if words[0] == "logs":
+    print("last words of " + name)
+    print("secret is {secret}")
+    if "--since" in words and os.path.exists(here + "/answer"):
+        print(open(here + "/answer").read())
+    sys.exit(0)
+with open(here + "/calls", "a") as file:
+    file.write(" ".join(words) + "\\n")
+count = sum(1 for _line in open(here + "/calls"))
+when = open(here + "/kill").read().split() if os.path.exists(here + "/kill") else []
+if when == ["before", str(count)]:
+    os.kill(os.getppid(), signal.SIGKILL)
+    sys.exit(0)
+source = words[1] if words[0] == "rename" else name
+if source not in containers:
+    end(1, "Error: No such container: " + source)
+if words[0] == "update":
+    containers[name]["restart"] = words[2]
+elif words[0] == "rename":
+    if name in containers:
+        end(1, "Error: the name is in use")
+    containers[name] = containers.pop(source)
+elif words[0] == "stop":
+    containers[name]["running"] = False
+elif words[0] in ("start", "restart"):
+    containers[name]["running"] = True
+elif words[0] == "rm":
+    del containers[name]
+with open(here + "/containers.json", "w") as file:
+    json.dump(containers, file)
+if when == ["after", str(count)]:
+    os.kill(os.getppid(), signal.SIGKILL)
+"""
+SECRET = "5ec2e7" * 8
+OLD = {"id": "old", "image": "nats:1", "running": True, "health": "healthy", "restart": "always"}
+NEW = {"id": "new", "image": "nats:2", "running": True, "health": "healthy", "restart": "always"}
+SICK = {**NEW, "health": "unhealthy"}
+
+
+class Host:
+    """A directory with a docker, its containers and the configuration of the container nats."""
+
+    def __init__(self, directory) -> None:
+        self.directory = directory
+        self.config = directory / "nats/config"
+        docker = directory / "docker"
+        docker.write_text(DOCKER.format(python=sys.executable, directory=str(directory), secret=SECRET))
+        docker.chmod(0o755)
+        self.write({"nats.conf": "old", "sub/b": "old too"})
+        self.containers = {"nats": dict(OLD)}
+
+    @property
+    def containers(self) -> dict:
+        return json.loads((self.directory / "containers.json").read_text())
+
+    @containers.setter
+    def containers(self, value: dict) -> None:
+        (self.directory / "containers.json").write_text(json.dumps(value))
+
+    def write(self, files: dict) -> None:
+        for path in self.config.rglob("*") if self.config.exists() else []:
+            if path.is_file():
+                path.unlink()
+        for name, text in files.items():
+            path = self.config / name
+            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o640)
+        self.config.chmod(0o750)
+
+    def files(self) -> dict:
+        return {str(p.relative_to(self.config)): p.read_text() for p in self.config.rglob("*") if p.is_file()}
+
+    def beside(self) -> list[str]:
+        return sorted(path.name for path in self.config.parent.iterdir())
+
+    def run(self, state, check=False, **options):
+        """Run the module; returns its result, or None when it was killed."""
+        (self.directory / "calls").write_text("")
+        given = {
+            "container": "nats",
+            "directory": str(self.directory / "nats"),
+            "state": state,
+            "timeout": 1,
+            **options,
+        }
+        try:
+            return module_process.run("container_fallback", given, check, PATH=f"{self.directory}:{os.environ['PATH']}")
+        except AssertionError:
+            return None
+
+    def kill(self, moment: str) -> None:
+        (self.directory / "kill").write_text(moment)
+
+    def calls(self) -> list[str]:
+        return (self.directory / "calls").read_text().splitlines()
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+STEPS = [
+    # state, what is there, whether another one is set aside, whether a configuration is kept, anew, commands
+    ("found", {}, False, False, False, []),
+    ("found", OLD, False, True, False, []),
+    ("found", {}, True, True, False, ["rename nats-previous nats", "update --restart always nats"]),
+    ("found", {}, True, False, False, ["rename nats-previous nats", "update --restart always nats"]),
+    ("found", NEW, True, True, False, []),
+    ("found", NEW, True, False, False, ["rm --force nats-previous"]),
+    ("kept", OLD, False, True, False, []),
+    ("kept", OLD, False, True, True, ["update --restart no nats", "rename nats nats-previous", "stop nats-previous"]),
+    ("kept", {**OLD, "sound": False}, False, True, True, []),
+    ("kept", {}, False, False, True, []),
+    ("kept", NEW, True, True, True, []),
+    ("settled", NEW, False, True, False, []),
+    ("settled", NEW, True, True, False, ["rm --force nats-previous"]),
+    ("restored", NEW, False, True, False, []),
+    (
+        "restored",
+        NEW,
+        True,
+        True,
+        False,
+        ["rm --force nats", "rename nats-previous nats", "update --restart always nats", "start nats"],
+    ),
+    ("restored", {}, True, True, False, ["rename nats-previous nats", "update --restart always nats", "start nats"]),
+]
+
+
+@pytest.mark.parametrize(("state", "there", "aside", "kept", "anew", "commands"), STEPS)
+def test_commands(state, there, aside, kept, anew, commands):
+    there = {"sound": True, **there} if there else {}
+    steps = _fallback.container_steps(state, "nats", there, aside, kept, anew=anew)
+    assert [" ".join(step) for step in steps] == [f"docker {command}" for command in commands]
+
+
+PRESENT = [
+    ({"Running": True, "Health": {"Status": "healthy"}}, True, True),
+    ({"Running": True, "Health": {"Status": "starting"}}, True, True),
+    ({"Running": True, "Health": {"Status": "unhealthy"}}, True, False),
+    ({"Running": True, "Restarting": True, "Health": {"Status": "starting"}}, False, False),
+    # One that was stopped is unhealthy for Docker.
+    ({"Running": False, "Health": {"Status": "unhealthy"}}, False, True),
+    ({"Running": True}, True, True),
+]
+
+
+@pytest.mark.parametrize(("state", "running", "sound"), PRESENT)
+def test_what_counts_of_a_container(state, running, sound):
+    text = json.dumps([{"Name": "/nats", "Id": "1", "Config": {"Image": "nats:1"}, "State": state}])
+    found = _fallback.present(text, "nats")
+    assert (found["image"], found["running"], found["sound"]) == ("nats:1", running, sound)
+    assert _fallback.present(text, "nats-previous") == {} == _fallback.present("no JSON", "nats")
+
+
+def made_anew(host, container=SICK) -> None:
+    """What a run does between keeping and settling."""
+    host.write({"nats.conf": "new", "c": "new too"})
+    host.containers = {**host.containers, "nats": dict(container)}
+
+
+def test_a_container_that_is_healthy_replaces_the_old_one(host):
+    kept = host.run("kept", anew=True)
+    assert kept["changed"] is False and kept["kept"] is True
+    assert host.containers == {"nats-previous": {**OLD, "running": False, "restart": "no"}}
+    assert host.beside() == ["config", "config.previous"]
+    made_anew(host, NEW)
+    settled = host.run("settled")
+    assert settled["changed"] is True and settled["kept"] is False
+    assert host.containers == {"nats": NEW}
+    assert host.beside() == ["config"] and host.files() == {"nats.conf": "new", "c": "new too"}
+    again = host.run("settled")
+    assert again["changed"] is False and again["actions"] == []
+
+
+def test_one_that_is_not_is_replaced_by_the_old_one(host):
+    before = {path: path.stat().st_mode for path in host.config.rglob("*")}
+    host.run("kept", anew=True)
+    made_anew(host)
+    back = host.run("restored", secrets=[SECRET])
+    assert (back["restored"], back["healthy"], back["image"]) == (True, True, "nats:1")
+    assert back["log"] == ["last words of nats", "secret is ********"]
+    assert host.containers == {"nats": OLD}
+    assert host.beside() == ["config"] and host.files() == {"nats.conf": "old", "sub/b": "old too"}
+    assert {path: path.stat().st_mode for path in host.config.rglob("*")} == before
+
+
+def test_one_that_could_not_even_be_made(host):
+    host.run("kept", anew=True)
+    back = host.run("restored")
+    assert (back["restored"], back["healthy"], back["log"]) == (True, True, [])
+    assert host.containers == {"nats": OLD}
+
+
+def test_an_old_one_that_does_not_come_back_is_told(host):
+    host.run("kept", anew=True)
+    made_anew(host)
+    host.containers = {**host.containers, "nats-previous": {**OLD, "health": "starting"}}
+    back = host.run("restored")
+    assert (back["restored"], back["healthy"], back["image"]) == (True, False, "nats:1")
+
+
+def test_a_configuration_that_was_refused_is_put_back_and_read_again(host):
+    host.run("kept")
+    host.write({"nats.conf": "new"})
+    (host.directory / "answer").write_text("reloaded")
+    back = host.run("restored", signal="SIGHUP", answer="^reloaded")
+    assert back["restored"] is True and back["healthy"] is True
+    assert host.calls() == ["kill --signal SIGHUP nats"]
+    assert host.files() == {"nats.conf": "old", "sub/b": "old too"}
+    assert host.containers == {"nats": OLD} and host.beside() == ["config"]
+
+
+def test_without_a_signal_it_is_restarted(host):
+    host.run("kept")
+    host.write({"nats.conf": "new"})
+    assert host.run("restored")["healthy"] is True
+    assert host.calls() == ["restart nats"]
+
+
+def test_nothing_healthy_is_nothing_to_go_back_to(host):
+    for there in ({}, {"nats": SICK}, {"nats": {**OLD, "restarting": True}}):
+        host.containers = there
+        assert host.run("kept", anew=True)["kept"] is False
+        assert host.beside() == ["config"] and host.containers == there
+        back = host.run("restored")
+        assert back["restored"] is False and back["changed"] is False
+
+
+def test_what_is_kept_is_not_replaced_by_something_unproven(host):
+    host.run("kept", anew=True)
+    made_anew(host)
+    assert host.run("found")["kept"] is True
+    host.run("kept", anew=True)
+    host.write({"nats.conf": "newer still"})
+    host.run("restored")
+    assert host.files() == {"nats.conf": "old", "sub/b": "old too"} and host.containers == {"nats": OLD}
+
+
+def test_a_dry_run_changes_nothing(host):
+    host.run("kept", anew=True)
+    made_anew(host)
+    for state in ("found", "kept", "settled", "restored"):
+        before, beside = host.containers, host.beside()
+        host.run(state, check=True, anew=True)
+        assert (host.containers, host.beside(), host.calls()) == (before, beside, [])
+
+
+def test_docker_that_refuses_is_named(host):
+    host.run("kept", anew=True)
+    host.containers = {**host.containers, "nats": dict(NEW)}
+    script = (host.directory / "docker").read_text()
+    (host.directory / "docker").write_text(
+        script.replace('elif words[0] == "rm":', 'elif words[0] == "rm":\n    end(1, "device busy")')
+    )
+    failed = host.run("settled")
+    assert failed["failed"] is True
+    assert failed["msg"].startswith(
+        "'docker rm --force nats-previous' was expected to succeed, but Docker said: device busy."
+    )
+    assert "docker ps -a" in failed["msg"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("command", range(1, 5))
+@pytest.mark.parametrize("state", ["kept", "restored", "settled"])
+def test_killed_at_any_command_the_next_run_knows_what_was_healthy(host, state, command, moment):
+    """Whatever was cut off, a next run that fails ends with the old one, and one that succeeds with the new one."""
+    for good in (False, True):
+        host.containers = {"nats": dict(OLD)}
+        host.write({"nats.conf": "old", "sub/b": "old too"})
+        (host.directory / "kill").unlink(missing_ok=True)
+        if state != "kept":
+            host.run("kept", anew=True)
+            made_anew(host, NEW if state == "settled" else SICK)
+        host.kill(f"{moment} {command}")
+        was_killed = host.run(state, anew=True) is None
+        (host.directory / "kill").unlink()
+        if not was_killed:
+            return
+        found = host.run("found")
+        assert found is not None and "nats" in host.containers
+        host.run("kept", anew=True)
+        made_anew(host, NEW if good else SICK)
+        host.run("settled" if good else "restored")
+        # What had been settled was healthy: then that is what a failing run falls back to.
+        settled = state == "settled" and not good and host.files()["nats.conf"] == "new"
+        wanted = {"nats": NEW} if good or settled else {"nats": OLD}
+        assert host.containers == wanted
+        assert host.beside() == ["config"]
+        assert host.files()["nats.conf"] == ("new" if good or settled else "old")
+
+
+@pytest.mark.parametrize("left", ["config.previous.new", "config.discarded"])
+def test_what_a_killed_run_left_half_is_cleaned_up(host, left):
+    half = host.config.parent / left
+    half.mkdir()
+    (half / "nats.conf").write_text("hal")
+    assert host.run("found")["changed"] is True
+    assert host.beside() == ["config"]
+    assert host.run("found")["changed"] is False
+
+
+def test_the_module_is_documented_as_it_is():
+    done = subprocess.run(
+        [sys.executable, "-m", module_process.MODULES + "container_fallback"],
+        input=module_process.standard_input({"container": "nats", "directory": "/nowhere", "state": "gone"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "value of state must be one of: found, kept, settled, restored" in json.loads(done.stdout)["msg"]
