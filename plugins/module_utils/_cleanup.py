@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._fallback import previous_name
+
 LABEL = "nextcloud-talk.hpb"
 """Label of our containers, whose value is the container's own name, and of our networks."""
 
@@ -29,8 +31,11 @@ class Container:
 
     @property
     def ours(self) -> bool:
-        """Whether it was made by this collection: another program's container may have the same name."""
-        return self.label == self.name
+        """Whether it was made by this collection: another program's container may have the same name.
+
+        One that is kept until its successor is healthy has the label of the name that it had.
+        """
+        return bool(self.label) and self.name in (self.label, previous_name(self.label))
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,17 @@ def test_a_foreign_container_in_a_network_of_ours_is_named():
     assert "docker network disconnect hpb-core mine" in str(caught.value)
 
 
+def test_one_that_waits_for_its_successor_to_be_healthy_is_ours_too():
+    kept = _cleanup.Container("nats-previous", "nats", "nats:1", "sha256:3")
+    plan = _cleanup.plan_absent([OURS, kept], ["nats", "nats-previous"], [], {})
+    assert [str(step) for step in plan.steps] == [
+        "stop the container nats",
+        "remove the container nats",
+        "remove the container nats-previous",
+    ]
+    assert not _cleanup.Container("nats-previous", "", "nats:1", "sha256:3").ours
+
+
 def test_what_is_ours_goes_and_nothing_else(bed):
     before = bed.state
     dry = bed.remove(check=True, images=["debian:slim"], image_labels=["built"], networks=True)
