@@ -111,8 +111,8 @@ table inet mine {
         type filter hook input priority filter; policy drop;
         iifname "lo" accept
         ct state invalid drop
-        ip saddr @banned drop
         ct state established,related accept
+        ip saddr @banned drop
         icmp type echo-request accept
         jump services
         limit rate over 100/second burst 5000 packets drop
@@ -299,7 +299,7 @@ def test_exactly_what_has_to_be_open_is_open(hpb, web, kind):
     assert started(hpb) == containers
 
 
-def test_the_proxy_alone_reaches_the_signaling_server(hpb, web, other, kind):
+def test_the_proxy_alone_reaches_the_signaling_server(hpb, other, kind):
     untouched = rules(hpb, kind)
     proxied = {"traefik_enabled": False, "hpb_signaling_address": ADDRESS, "hpb_signaling_port": 8090}
     assert changed(run(kind=kind, hpb_proxy_address=CLIENT, **proxied)) == 1
