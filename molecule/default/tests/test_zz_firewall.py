@@ -230,6 +230,8 @@ def programs(hpb):
     hpb.check_output(f"systemd-run --unit hpb-test-echo --collect python3 /root/echo.py {ports}")
     yield
     hpb.run("systemctl stop hpb-test-echo")
+    # What a test that failed has left.
+    run(close=True)
     for command in STOP.values():
         hpb.run(command)
     hpb.check_output("iptables-restore < /root/iptables && ip6tables-restore < /root/ip6tables")
