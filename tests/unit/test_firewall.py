@@ -59,8 +59,8 @@ UFW = """*filter
 ### tuple ### allow tcp 8080 0.0.0.0/0 any 198.51.100.7 nextcloud-talk-hpb-198.51.100.7 - in
 
 ### tuple ### allow tcp 8080 0.0.0.0/0 any 198.51.100.9 nextcloud-talk-hpb - in
-### tuple ### deny tcp 443 0.0.0.0/0 any 0.0.0.0/0 nextcloud-talk-hpb - in
-### tuple ### allow tcp 443 0.0.0.0/0 any 0.0.0.0/0 nextcloud-talk-hpb - in_eth1
+### tuple ### deny tcp 444 0.0.0.0/0 any 0.0.0.0/0 nextcloud-talk-hpb - in
+### tuple ### allow tcp 445 0.0.0.0/0 any 0.0.0.0/0 nextcloud-talk-hpb - in_eth1
 ### tuple ### allow tcp 80 0.0.0.0/0 any 0.0.0.0/0 Nginx%20HTTP - in
 
 ### END RULES ###
