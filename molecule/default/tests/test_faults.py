@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import datetime
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -458,10 +459,13 @@ def test_a_fault_is_named_once_where_it_is(name, hosts, tmp_path):
         assert word in text
 
 
+# What the programs log of a wrong secret and of an address that is locked out; coturn's challenge to everybody is none.
+REFUSED = re.compile(r"Failed attempt|Detected bruteforce|credentials of user")
+
+
 def test_a_healthy_backend_has_no_finding_twenty_times(hosts, tmp_path):
     since = hosts.hpb.check_output("date -u +%Y-%m-%dT%H:%M:%SZ")
     for _run in range(20):
         assert findings(tmp_path) == []
     logs = hosts.hpb.check_output(f"for name in {' '.join(SERVICES)}; do docker logs --since {since} $name 2>&1; done")
-    refused = [line for line in logs.splitlines() if any(word in line for word in (" 401", " 403", "Throttl", "429"))]
-    assert refused == []
+    assert [line for line in logs.splitlines() if REFUSED.search(line)] == []
