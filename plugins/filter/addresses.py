@@ -57,6 +57,7 @@ _value:
     - C(core) and C(edge), each with the address of each program and of C(host), which is how they see the host itself.
     - C(media), the address of Janus for media, which is the one peer that coturn relays to.
     - C(media6), the IPv6 address of Janus for media, empty for none.
+    - C(neighbours6), the range of addresses that share the network of C(media6), empty for none.
     - C(web), the address at which the host itself reaches Traefik.
     - C(networks), each with C(name), C(subnet), C(gateway) and whether it is C(internal); empty in the profile V(host).
     - C(places), for each program its networks, each with C(name) and C(ipv4_address); empty in the profile V(host).

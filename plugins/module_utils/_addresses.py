@@ -60,7 +60,8 @@ def addresses(profile: str, subnet: str, media_ip: str, media_ip6: str = "") -> 
     :param media_ip6: the same for IPv6, empty for none.
     :returns: ``core`` and ``edge`` ({program: address}, with ``host`` for how the programs see the host itself),
         ``media`` (of Janus for media, the one peer that coturn relays to), ``media6`` (the same for IPv6, empty for
-        none, as on private networks), ``web`` (where the host reaches Traefik),
+        none, as on private networks), ``neighbours6`` (first and last address of its network, with a dash), ``web``
+        (where the host reaches Traefik),
         ``networks`` (each with name, subnet, gateway and internal), and ``places`` ({program: its networks, each with
         name and ipv4_address}, the one with its way out first); both empty when Docker's networks are not used.
     :raises AddressError: when `problems` has something to say.
@@ -71,7 +72,7 @@ def addresses(profile: str, subnet: str, media_ip: str, media_ip6: str = "") -> 
     if profile == "host":
         local = dict.fromkeys((*PROGRAMS, "host"), LOOPBACK)
         own = {**local, "coturn": media_ip}
-        media = {"media": media_ip, "media6": short6(media_ip6)}
+        media = {"media": media_ip, "media6": short6(media_ip6), "neighbours6": neighbours6(media_ip6)}
         return {"core": own, "edge": own, **media, "web": LOOPBACK, "networks": [], "places": {}}
     halves = dict(zip(NAMES, ipaddress.ip_network(subnet).subnets()))
     found: dict[str, Any] = {"networks": [], "places": {}}
@@ -84,7 +85,7 @@ def addresses(profile: str, subnet: str, media_ip: str, media_ip6: str = "") -> 
         for name, address in places.items():
             found["places"].setdefault(name, []).append({"name": NAMES[half], "ipv4_address": address})
     # A published port is reached at the host's own address also where Docker runs no proxy for the loopback.
-    return {**found, "media": found["core"]["janus"], "media6": "", "web": media_ip or LOOPBACK}
+    return {**found, "media": found["core"]["janus"], "media6": "", "neighbours6": "", "web": media_ip or LOOPBACK}
 
 
 def short6(text: str) -> str:
@@ -93,3 +94,16 @@ def short6(text: str) -> str:
         return str(ipaddress.IPv6Address(text))
     except ValueError:
         return text
+
+
+def neighbours6(text: str) -> str:
+    """Return the range of addresses that share the network of an IPv6 address, "" when it is none.
+
+    Machines in a LAN have global addresses there, which only a router's firewall keeps apart from the internet. In a
+    network that machines are in, the last 64 bits tell them apart (RFC 7421).
+    """
+    try:
+        network = ipaddress.IPv6Network((text, 64), strict=False)
+    except ValueError:
+        return ""
+    return f"{network[0]}-{network[-1]}"

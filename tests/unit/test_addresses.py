@@ -34,7 +34,11 @@ def test_on_the_hosts_network_everything_but_media_is_on_the_loopback():
 
 def test_of_ipv6_only_media_has_an_address_and_only_on_the_hosts_network():
     plain = _addresses.addresses("host", "", "192.0.2.10")
-    assert _addresses.addresses("host", "", "192.0.2.10", "2001:DB8:0::10") == {**plain, "media6": "2001:db8::10"}
+    assert _addresses.addresses("host", "", "192.0.2.10", "2001:DB8:0::10") == {
+        **plain,
+        "media6": "2001:db8::10",
+        "neighbours6": "2001:db8::-2001:db8::ffff:ffff:ffff:ffff",
+    }
     assert plugin.addresses("bridge", SUBNET, "192.0.2.10", "2001:db8::10")["media6"] == ""
 
 
@@ -203,7 +207,8 @@ def test_ipv6_is_served_at_one_address_beside_ipv4(made, given, public):
     assert found["media"] == {"rtp_port_range": "20000-29999", "ipv6": True}
     assert found["nat"] == {**plain["nat"], "ice_enforce_list": "10.0.0.5,2001:db8::10"}
     both = ["10.0.0.5", "2001:db8::10"]
-    ways = {"listening-ip": both, "relay-ip": both, "allowed-peer-ip": both}
+    denied = [*plain["coturn"]["denied-peer-ip"], "2001:db8::-2001:db8::ffff:ffff:ffff:ffff"]
+    ways = {"listening-ip": both, "relay-ip": both, "allowed-peer-ip": both, "denied-peer-ip": denied}
     assert found["coturn"] == {**plain["coturn"], **ways}
     # Nothing else is different: the programs reach each other as before.
     assert {**found, "media": 0, "nat": 0, "coturn": 0} == {**plain, "media": 0, "nat": 0, "coturn": 0}
