@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,18 +45,18 @@ NOT_OURS = [
 ]
 FIND = ["find", "/", "-xdev", *(word for path in NOT_OURS for word in ("-not", "-path", path))]
 
-# One name for what is looked at, and the command that lists it.
+# What is looked at, and the command that lists it. The test bed's name server (127.0.0.11) has another port each time.
 COMMANDS = {
     "containers": ["docker", "ps", "--all", "--format", "{{.Names}} {{.Image}} {{.State}}"],
     "networks": ["docker", "network", "ls", "--format", "{{.Name}} {{.Driver}}"],
     "images": ["docker", "image", "ls", "--all", "--format", "{{.Repository}}:{{.Tag}}"],
     "volumes": ["docker", "volume", "ls", "--quiet"],
-    "files": [*FIND, "-printf", "%p %M %u %g\\n"],
-    "ports": ["ss", "--listening", "--numeric", "--no-header", "--tcp", "--udp"],
+    "files": ["sh", "-c", shlex.join([*FIND, "-printf", "%p %M %u %g\\n"]) + " 2>/dev/null; true"],
+    "ports": ["sh", "-c", "ss --listening --numeric --no-header --tcp --udp | grep -v 127.0.0.11:; true"],
     "units": ["systemctl", "list-unit-files", "--no-legend", "--no-pager"],
     "loaded": ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "nextcloud-talk-hpb*"],
-    "kernel": ["sysctl", "--all", "--pattern", "^net[.](core|ipv4)[.][a-z_]*mem|^fs[.]file-max|ip_forward$"],
-    "firewall": ["sh", "-c", "iptables-save | grep -v '^#' | sed 's/[[][0-9:]*]//'"],
+    "kernel": ["sh", "-c", "sysctl --all --pattern 'mem(_max|_default)?$|file-max$|ip_forward$' 2>/dev/null; true"],
+    "firewall": ["sh", "-c", "iptables-save | grep -v -e '^#' -e 127.0.0.11 | sed 's/[[][0-9:]*]//'"],
 }
 
 OCC = {
@@ -106,7 +107,21 @@ def prepare(host: str) -> None:
     if host == HOSTS[0]:
         # Of an image that the backend uses as well.
         run(host, "docker", "network", "create", "other")
-        run(host, "docker", "run", "-d", "--name", "other", "--network", "other", "debian:trixie-slim", "sleep", "9d")
+        run(
+            host,
+            "docker",
+            "run",
+            "-d",
+            "--restart",
+            "always",
+            "--name",
+            "other",
+            "--network",
+            "other",
+            "debian:trixie-slim",
+            "sleep",
+            "9d",
+        )
 
 
 if __name__ == "__main__":
