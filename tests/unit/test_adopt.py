@@ -706,8 +706,8 @@ def test_every_defect_but_two_has_been_seen():
 
 
 def test_a_defect_says_where_it_is_and_what_comes_of_it():
-    (found,) = _adopt_defects.find(understood(edited(SOUND, (CONF, "172.30.0.2", "192.168.0.0/1"))))
-    assert found.where == ["192.168.0.0/1, which means 128.0.0.0/1"]
+    (found,) = _adopt_defects.find(understood(edited(SOUND, (CONF, "172.30.0.2", "172.17.0.0/12"))))
+    assert found.where == ["172.17.0.0/12, which means 172.16.0.0/12"]
     assert found.sentence == (
         "The networks of trusted proxies are much larger than the proxy's own address. Whoever is in one of them can "
         "claim any address, and gets around what locks out guessers. Here: exactly the proxy's one address is trusted."

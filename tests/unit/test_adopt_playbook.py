@@ -80,7 +80,7 @@ def test_an_installation_becomes_an_inventory(bed: Bed) -> None:
     code, output = bed.adopt()
     assert code == 0, output[-3000:]
     assert f"Wrote {bed.folder}/inventory" in output
-    assert "  16. too many are believed as proxies (172.16.0.0/12; 192.168.0.0/1, which means 128.0.0.0/1;" in output
+    assert "  16. too many are believed as proxies (172.17.0.0/12, which means 172.16.0.0/12; 192.168.0.0/16;" in output
     assert f"     cd {bed.old} && docker compose down" in output
     assert bed.state() == before
 

@@ -106,7 +106,8 @@ def settings(hosts, name: str):
 def entered(hosts):
     """Enter the old backend into each Nextcloud, as its admin did once; returns the settings by name."""
     for name, (host, occ, _standin) in OCC.items():
-        if ask(hosts, name, "talk:signaling:list")["servers"]:
+        # Without servers it is an empty list.
+        if ask(hosts, name, "talk:signaling:list"):
             continue
         hosts[host].check_output(f"{occ} talk:signaling:add https://talk.example.org {SECRETS[name]}")
         hosts[host].check_output(f"{occ} talk:turn:add turn turn.example.org:3478 udp,tcp --secret={SECRETS['turn']}")
