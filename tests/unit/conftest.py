@@ -10,6 +10,8 @@ import pytest
 # Files that run playbooks, or modules again and again, several seconds each, and those of their tests that are run for
 # every change.
 PLAYS = {
+    "test_adopt_playbook": ["test_an_installation_becomes_an_inventory"],
+    "test_backup_playbooks": ["test_out_and_onto_another_host"],
     "test_handover": ["test_pages_are_private_and_written_again_only_when_something_changes"],
     "test_proxy_role": [
         "test_all_files_are_there_and_readable_by_the_proxy",

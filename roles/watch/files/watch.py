@@ -99,8 +99,8 @@ class Settings:
 
     Keys: host, base_dir, state_dir, docker, containers, timeout (s), tls (acme, files, private_ca or proxy), signaling
     {url, address}, nats (URL of its monitor), janus {address, port}, turn {name, address, port, tls_port,
-    name_443, allocation}, ca_files, resolve {name: address}, certificate_days, disk_free_mb, mail {to, from, host, port,
-    starttls, user, password} or null, webhook {url, token} or null, textfile_dir.
+    name_443, allocation}, ca_files, resolve {name: address}, certificate_days, disk_free_mb, mail {to, from, host,
+    port, starttls, user, password} or null, webhook {url, token} or null, textfile_dir.
     """
 
     raw: dict[str, Any]
