@@ -89,11 +89,12 @@ _value:
 class _Loader(yaml.SafeLoader):
     """Leaves every scalar but null a text: 53:53 is no number in base 60, and a version no fraction."""
 
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+
 # Compose has tags of its own, such as !reset and !override.
 _Loader.add_multi_constructor("!", lambda loader, suffix, node: _plain(loader, node))
 

@@ -61,9 +61,9 @@ def answers(message: bytes, kind: int, number: int) -> list[tuple[str, int]]:
         if flags & _TRUNCATED or flags & 15 not in (0, 3):
             raise DnsError(f"the name server refused (code {flags & 15})")
         place, result = 12, []
-        for _ in range(questions):
+        for _question in range(questions):
             place = _after_name(message, place) + 4
-        for _ in range(records):
+        for _record in range(records):
             place = _after_name(message, place)
             this, _class, seconds, length = struct.unpack("!HHIH", message[place : place + 10])
             data, place = message[place + 10 : place + 10 + length], place + 10 + length

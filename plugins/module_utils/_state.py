@@ -130,6 +130,11 @@ def dump(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
+def _is_count(value: Any) -> bool:
+    """Whether this is a whole number from 0; JSON's true is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _fault(document: dict[str, Any], paths: Iterable[str]) -> str | None:
     """Return what is wrong with a document, as the end of a sentence, or None."""
     allowed = {*paths}
@@ -142,7 +147,7 @@ def _fault(document: dict[str, Any], paths: Iterable[str]) -> str | None:
             return f"its {kind} were expected to be a list and are not"
         for entry in entries:
             whole = isinstance(entry, dict) and isinstance(entry.get("path"), str)
-            if not whole or not all(type(entry.get(key)) is int and entry[key] >= 0 for key in ("mode", "uid", "gid")):
+            if not whole or not all(_is_count(entry.get(key)) for key in ("mode", "uid", "gid")):
                 return f"one of its {kind} is incomplete"
             path = entry["path"]
             parts = path.split("/")

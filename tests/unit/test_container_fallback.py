@@ -194,10 +194,10 @@ def test_what_counts_of_a_container(state, running, sound):
     assert _fallback.present(text, "nats-previous") == {} == _fallback.present("no JSON", "nats")
 
 
-def made_anew(host, container=SICK) -> None:
+def made_anew(host, container=None) -> None:
     """What a run does between keeping and settling."""
     host.write({"nats.conf": "new", "c": "new too"})
-    host.containers = {**host.containers, "nats": dict(container)}
+    host.containers = {**host.containers, "nats": dict(container or SICK)}
 
 
 def test_a_container_that_is_healthy_replaces_the_old_one(host):

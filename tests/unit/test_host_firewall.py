@@ -24,11 +24,16 @@ def look(tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
 
-    def run(kind, programs=(), rules=RULES, **options):
+    def run(kind, programs=(), rules=None, **options):
         for name, script in dict(programs).items():
             (folder / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
             (folder / name).chmod(0o755)
-        given = {"kind": kind, "rules": rules, "directory": str(tmp_path / "firewall"), **options}
+        given = {
+            "kind": kind,
+            "rules": RULES if rules is None else rules,
+            "directory": str(tmp_path / "firewall"),
+            **options,
+        }
         result = module_process.run("host_firewall", given, True, PATH=f"{folder}:/bin")
         assert not (tmp_path / "firewall").exists()
         return result
