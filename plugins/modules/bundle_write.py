@@ -12,7 +12,7 @@ short_description: Write a bundle for hosts without a network
 version_added: 0.1.0
 description:
   - Runs on the controller. Packs saved images, further files and this collection into one archive, with a manifest that
-    has the checksum of each.
+    has the checksum of each. Of a checkout only what is the collection goes in, no inventory that lies beside it.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
 attributes:
@@ -105,6 +105,7 @@ size:
 """
 
 import json  # noqa: E402
+import shutil  # noqa: E402
 import sys  # noqa: E402
 import tarfile  # noqa: E402
 import tempfile  # noqa: E402
@@ -113,14 +114,31 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _bundle  # noqa: E402
 
+# What of a checkout is the collection. Beside it may lie whatever its user put there: inventories, passwords, pages for
+# others; a bundle is carried around.
+COLLECTION = (
+    *("galaxy.yml", "meta", "plugins", "roles", "playbooks", "docs", "changelogs"),
+    *("README.md", "CHANGELOG.rst", "LICENSE", "requirements.txt"),
+)
+
+
+def copy_checkout(checkout: Path, target: Path) -> None:
+    """Copy what of a checkout is the collection into a new directory."""
+    target.mkdir()
+    for source in (checkout / name for name in COLLECTION):
+        if source.is_dir():
+            shutil.copytree(source, target / source.name, symlinks=True)
+        elif source.is_file():
+            shutil.copyfile(source, target / source.name)
+
 
 def collection_archive(module: AnsibleModule, collection: Path, folder: Path) -> tuple[Path, str]:
     """Return (an archive in `folder` that ansible-galaxy installs, version) of the collection in that directory."""
     manifest = collection / "MANIFEST.json"
     if not manifest.is_file():
-        # A checkout.
+        copy_checkout(collection, folder / "checkout")
         command = [sys.executable, "-m", "ansible", "galaxy", "collection", "build", "--force"]
-        code, _out, err = module.run_command([*command, "--output-path", str(folder), str(collection)])
+        code, _out, err = module.run_command([*command, "--output-path", str(folder), str(folder / "checkout")])
         if code:
             raise _bundle.BundleError(
                 f"ansible-galaxy cannot build the collection in {collection}: {err.strip()}. Expected a checkout with "

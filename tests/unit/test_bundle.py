@@ -105,6 +105,9 @@ def test_the_collection_is_in_it_and_can_be_installed(made: dict, tmp_path: Path
     with tarfile.open(fileobj=io.BytesIO(unpack(made["path"])[name])) as archive:
         archive.extractall(tmp_path / "installed")
     assert (tmp_path / "installed/roles/hpb/files/releases.yml").is_file()
+    # Nothing that only lies beside it in a checkout, such as an inventory.
+    own = {"meta", "plugins", "roles", "playbooks", "docs", "changelogs"}
+    assert {one.name for one in (tmp_path / "installed").iterdir() if one.is_dir()} == own
     # An installed collection has no galaxy.yml; it is packed as it is.
     image, image_id = saved(tmp_path / "nats.tar", "nats")
     entry = {"part": "nats", "name": "nats:1", "id": image_id, "path": str(image)}

@@ -124,6 +124,18 @@ def test_what_is_not_right_is_refused_before_anything_changes(cut_off, bundle):
     assert done.returncode != 0
     assert f"The bundle {damaged} is damaged: " in done.stdout
 
+    # For other machines: the manifest stands at the beginning, and an architecture of five letters in it.
+    foreign = bundle.with_name("foreign.tar")
+    shutil.copyfile(bundle, foreign)
+    with foreign.open("r+b") as opened:
+        place = opened.read(65536).index(b'"architecture": "')
+        opened.seek(place)
+        opened.write(b'"architecture": "mips0"')
+    done = play("-e", f"hpb_bundle={foreign}")
+    foreign.unlink()
+    assert done.returncode != 0
+    assert f"The bundle {foreign} is for mips0, expected one for " in done.stdout
+
     # Janus of another base image.
     done = play("-e", f"hpb_bundle={bundle}", "-e", "janus_base_image=debian:other")
     assert done.returncode != 0
