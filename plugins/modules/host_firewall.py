@@ -391,6 +391,8 @@ class Nftables(Firewall):
             return
         if self.unit.exists():
             self.host.do("systemctl", "disable", "--now", "--quiet", _firewall.UNIT)
+            # Otherwise systemd goes on listing one that has failed; one that has not may be an error to it.
+            self.host.ask("systemctl", "reset-failed", _firewall.UNIT)
             self.unit.unlink()
             self.host.do("systemctl", "daemon-reload")
         # What the unit could not do, and nothing where it did all.

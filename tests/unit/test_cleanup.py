@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _cleanup
 from module_process import run
 
@@ -215,3 +218,16 @@ def test_an_engine_that_does_not_answer_and_none(bed):
     (bed.folder / "empty").mkdir()
     answer = run("engine_cleanup", {"containers": ["nats"]}, PATH=str(bed.folder / "empty"))
     assert (answer["changed"], answer["actions"]) == (False, [])
+
+
+def test_a_dry_removal_knows_every_directory_that_a_role_makes():
+    roles = Path(__file__).resolve().parents[2] / "roles"
+    made = set()
+    for role in roles.iterdir():
+        for file in [*role.glob("vars/*.yml"), *role.glob("tasks/*.yml")]:
+            text = file.read_text(encoding="utf-8")
+            made |= set(re.findall(r"hpb_base_dir(?: \}\}/| ~ ')/?([a-z][a-z0-9.]*)", text))
+            made |= set(re.findall(r"^ *container_name: ([a-z0-9]+)$", text, re.MULTILINE))
+    known = yaml.safe_load((roles / "hpb/vars/main.yml").read_text(encoding="utf-8"))
+    assert {"firewall", "nats", "ca"} <= made
+    assert made == {*known["__hpb_removed_dirs"], *known["__hpb_kept_with_secrets"]} - {"backups"}

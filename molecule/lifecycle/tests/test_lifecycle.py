@@ -157,8 +157,20 @@ def test_the_other_host_and_what_it_alone_used_go_too(before):
     assert running("hpb") == FIVE
 
 
+def fail_units():
+    """Have the units of the watcher and of coturn's certificate fail, as they do when their program cannot run."""
+    for unit, program in (
+        ("watch", f"{BASE}/watch/watch.py"),
+        ("turn-certificate", f"{BASE}/coturn/certificate/turn_certificate.py"),
+    ):
+        name = f"nextcloud-talk-hpb-{unit}.service"
+        script = f"mv {program} /tmp/away; systemctl start {name}; mv /tmp/away {program}; systemctl is-failed {name}"
+        assert traces.run("hpb", "sh", "-c", script).strip() == "failed"
+
+
 def test_a_removal_that_is_killed_is_completed_and_leaves_no_trace(before):
     assert play("watch").returncode == 0
+    fail_units()
     dry = play("remove", "-e", "remove_hpb=true", "--check")
     assert dry.returncode == 0, dry.stdout[-4000:]
     assert running("hpb") == FIVE and "would be gone" in dry.stdout
