@@ -223,18 +223,18 @@ def programs(hpb):
     hpb.check_output(
         "chmod 0755 /usr/sbin/policy-rc.d && apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy"
         " --no-install-recommends ufw firewalld nftables && rm /usr/sbin/policy-rc.d"
-        " && iptables-save > /root/iptables && ip6tables-save > /root/ip6tables"
+        " && iptables-save > /run/iptables.saved && ip6tables-save > /run/ip6tables.saved"
     )
-    written(hpb, "/root/echo.py", ECHO)
+    written(hpb, "/run/echo.py", ECHO)
     ports = " ".join(",".join(map(str, one)) for one in ([SSH, *TCP_ECHO], UDP_ECHO))
-    hpb.check_output(f"systemd-run --unit hpb-test-echo --collect python3 /root/echo.py {ports}")
+    hpb.check_output(f"systemd-run --unit hpb-test-echo --collect python3 /run/echo.py {ports}")
     yield
     hpb.run("systemctl stop hpb-test-echo")
     # What a test that failed has left.
     run(close=True)
     for command in STOP.values():
         hpb.run(command)
-    hpb.check_output("iptables-restore < /root/iptables && ip6tables-restore < /root/ip6tables")
+    hpb.check_output("iptables-restore < /run/iptables.saved && ip6tables-restore < /run/ip6tables.saved")
     hpb.check_output("DEBIAN_FRONTEND=noninteractive apt-get purge -qy ufw firewalld nftables")
     assert started(hpb) == before
     assert seen()["tcp"] >= {80, 443, 3478}
@@ -305,7 +305,7 @@ def test_the_proxy_alone_reaches_the_signaling_server(hpb, other, kind):
     untouched = rules(hpb, kind)
     proxied = {"traefik_enabled": False, "hpb_signaling_address": ADDRESS, "hpb_signaling_port": 8090}
     assert changed(run(kind=kind, hpb_proxy_address=CLIENT, **proxied)) == 1
-    hpb.check_output("systemd-run --unit hpb-test-proxy --collect python3 /root/echo.py 8090 8090")
+    hpb.check_output("systemd-run --unit hpb-test-proxy --collect python3 /run/echo.py 8090 8090")
     try:
         time.sleep(1)
         assert tcp_open(8090) and not tcp_open(443)
