@@ -126,6 +126,7 @@ def test_a_dry_run_says_what_each_container_costs_and_why(hpb):
         assert value not in done.stdout
 
 
+@pytest.mark.long
 def test_a_memory_limit_costs_nothing(hpb):
     before = started(hpb)
     with call(hpb, NC, None) as running:
@@ -139,6 +140,7 @@ def test_a_memory_limit_costs_nothing(hpb):
     nothing_is_left(hpb)
 
 
+@pytest.mark.long
 def test_a_restart_waits_for_the_running_call(hpb):
     before = started(hpb)
     with call(hpb, NC, None) as running:
@@ -155,6 +157,7 @@ def test_a_restart_waits_for_the_running_call(hpb):
     back_to_normal(hpb)
 
 
+@pytest.mark.long
 def test_at_once_it_does_not_wait_and_says_what_it_interrupts(hpb):
     before = started(hpb)
     # The call that is interrupted has no figures.
@@ -168,6 +171,7 @@ def test_at_once_it_does_not_wait_and_says_what_it_interrupts(hpb):
     back_to_normal(hpb)
 
 
+@pytest.mark.long
 def test_at_the_limit_it_goes_on_and_says_what_it_interrupts(hpb):
     before = started(hpb)
     with contextlib.suppress(Exception), call(hpb, NC, None):
@@ -180,6 +184,7 @@ def test_at_the_limit_it_goes_on_and_says_what_it_interrupts(hpb):
     back_to_normal(hpb)
 
 
+@pytest.mark.long
 def test_an_image_that_cannot_be_pulled_changes_nothing(hpb):
     before, config = started(hpb), configuration(hpb, "nats")
     done = play("-e", "nats_version=0.0.1", "-e", "nats_max_payload=2097152", playbook=DEPLOY)
@@ -189,6 +194,7 @@ def test_an_image_that_cannot_be_pulled_changes_nothing(hpb):
     assert (started(hpb), configuration(hpb, "nats")) == (before, config)
 
 
+@pytest.mark.long
 def test_a_configuration_that_is_refused_is_put_back(hpb):
     before, config = started(hpb), configuration(hpb, "signalling")
     with call(hpb, NC, None) as running:
