@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import ssl
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from test_turn import permission
 
 sys.path.insert(0, str(PROJECT / "molecule/shared"))
 sys.path.insert(0, str(PROJECT / ".tree"))
+import sudden_end  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _signaling_client  # noqa: E402
 from running_call import RunningCall  # noqa: E402
 
@@ -77,7 +77,7 @@ def killed_at(task: str, *arguments: str) -> None:
         seen += line
         if line.startswith("TASK [") and task in line:
             break
-    os.killpg(process.pid, signal.SIGKILL)
+    sudden_end.end(process.pid)
     process.wait()
     assert task in seen.splitlines()[-1], seen[-3000:]
 

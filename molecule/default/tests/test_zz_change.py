@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
 
 import pytest
 from conftest import INVENTORY, PROJECT, SERVICES, play, read_secrets, recap, secret_values, started
-from test_rotation import call
+from test_rotation import call, sudden_end
 
 DEPLOY = "playbooks/deploy.yml"
 NC = "https://nc.example.org"
@@ -59,7 +58,7 @@ class Running:
 
     def kill(self) -> None:
         """End it without warning."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        sudden_end.end(self.process.pid)
         self.end()
 
 
@@ -86,6 +85,11 @@ def configuration(hpb, name: str) -> str:
     """Return names, contents, modes and owners of the configuration of a container."""
     command = "find . -type f | sort | xargs sha256sum && stat -c '%a %U %g %n' *"
     return hpb.check_output(f"cd {DIRECTORY}/{name}/config && {command}")
+
+
+def snapshots(hpb) -> set[str]:
+    """Return the names of the copies of the state that were made before an image changed."""
+    return set(hpb.check_output(f"ls {DIRECTORY}/backups 2>/dev/null || true").split())
 
 
 def a_call_works(hpb) -> None:
@@ -186,12 +190,13 @@ def test_at_the_limit_it_goes_on_and_says_what_it_interrupts(hpb):
 
 @pytest.mark.long
 def test_an_image_that_cannot_be_pulled_changes_nothing(hpb):
-    before, config = started(hpb), configuration(hpb, "nats")
+    before, config, copies = started(hpb), configuration(hpb, "nats"), snapshots(hpb)
     done = play("-e", "nats_version=0.0.1", "-e", "nats_max_payload=2097152", playbook=DEPLOY)
     assert done.returncode != 0
     assert "The image nats:0.0.1 was expected on talk.example.org or in its registry" in done.stdout
     assert "Container nats was left as it is" in done.stdout
     assert (started(hpb), configuration(hpb, "nats")) == (before, config)
+    assert snapshots(hpb) == copies
 
 
 @pytest.mark.long
@@ -227,9 +232,10 @@ def broken(hpb):
 
 @pytest.mark.long
 def test_a_version_that_never_gets_healthy_is_rolled_back(hpb, broken):
-    before, config = started(hpb), configuration(hpb, "signalling")
+    before, config, copies = started(hpb), configuration(hpb, "signalling"), snapshots(hpb)
     done = play("-e", f"signalling_version={broken}", "-e", "signalling_connections_per_host=34", playbook=DEPLOY)
     assert done.returncode != 0
+    assert len(snapshots(hpb) - copies) == 1, done.stdout[-4000:]
     assert f"signalling (strukturag/nextcloud-spreed-signaling:{broken}) was expected to be running" in done.stdout
     assert "this server is broken" in done.stdout
     assert "was put back with its configuration and is healthy again" in done.stdout

@@ -8,11 +8,10 @@ It begins on the host hpb; hpb2 is bare.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 
+import sudden_end
 import traces
 from conftest import CACHE, PROJECT, call_at, changed, command, environment, lead_to, play, running, secrets_of, stored
 
@@ -186,7 +185,7 @@ def test_a_removal_that_is_killed_is_completed_and_leaves_no_trace(before):
         if "signalling" not in running("hpb"):
             break
         time.sleep(0.2)
-    os.killpg(killed.pid, signal.SIGKILL)
+    sudden_end.end(killed.pid)
     killed.wait()
     assert running("hpb") != FIVE and "nats" in running("hpb")
 

@@ -11,8 +11,8 @@ type: notification
 short_description: Name each task as it starts, and die at one of them
 description:
   - Writes the name of each task into a file, a line each, as the task starts.
-  - Kills the process group of ansible-playbook with SIGKILL when the task with the given number starts, or a moment
-    later, in the middle of it.
+  - Kills ansible-playbook and all that it has started with SIGKILL when the task with the given number starts, or a
+    moment later, in the middle of it.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
 options:
@@ -36,7 +36,7 @@ options:
 """
 
 import os  # noqa: E402
-import signal  # noqa: E402
+import sys  # noqa: E402
 import threading  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -44,8 +44,11 @@ from ansible.plugins.callback import CallbackBase  # noqa: E402
 
 
 def die() -> None:
-    """End this process and all of its group that did not leave it."""
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    """End this process and all that it has started."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import sudden_end
+
+    sudden_end.end(os.getpid())
 
 
 class CallbackModule(CallbackBase):
