@@ -110,6 +110,7 @@ rules:
   sample: {ufw: [tcp 443 from everybody]}
 """
 
+import abc  # noqa: E402
 import inspect  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
@@ -188,7 +189,7 @@ def replace(path: Path, text: str, mode: int = 0o644) -> None:
     Path(name).replace(path)
 
 
-class Firewall:
+class Firewall(abc.ABC):
     """One kind of firewall on this host. `wanted` is what it shall let in; without any, all of ours is to go."""
 
     def __init__(self, host: Host, params: dict, wanted: list[_firewall.Rule]) -> None:
@@ -196,25 +197,25 @@ class Firewall:
         self.params = params
         self.wanted = wanted
 
+    @abc.abstractmethod
     def read(self) -> list[str]:
         """Read what of ours is there; returns it as lines."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def check(self) -> None:
         """Refuse a firewall that cannot be told anything."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def plan(self) -> list[str]:
         """Plan how to get to what is wanted; returns that as lines."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def differs(self) -> bool:
         """Whether there is anything to do."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def apply(self) -> None:
         """Do it."""
-        raise NotImplementedError
 
 
 class Ufw(Firewall):

@@ -159,8 +159,7 @@ def test_the_old_installation_is_understood_and_untouched(adopted, hosts, folder
 
 def test_site_refuses_while_the_old_one_has_the_ports(adopted, hosts, folder, bed):
     """All that it complains of is what the printed steps say; then the old one is stopped."""
-    if hosts["hpb"].run("command -v docker").rc == 0:
-        pytest.skip("the backend is deployed already")
+    assert hosts["hpb"].run("command -v docker").rc != 0, "the backend is deployed already: create the hosts anew"
     container = bed["hosts"]["hpb"]["container"]
     subprocess.run(["docker", "exec", "-d", container, "python3", "-m", "http.server", "3478"], check=True)
     listening = "ss -Hltn sport = :3478"

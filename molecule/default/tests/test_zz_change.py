@@ -89,7 +89,7 @@ def configuration(hpb, name: str) -> str:
 
 def snapshots(hpb) -> set[str]:
     """Return the names of the copies of the state that were made before an image changed."""
-    return set(hpb.check_output(f"ls {DIRECTORY}/backups 2>/dev/null || true").split())
+    return set(hpb.check_output(f"mkdir -p -m 0700 {DIRECTORY}/backups && ls {DIRECTORY}/backups").split())
 
 
 def a_call_works(hpb) -> None:

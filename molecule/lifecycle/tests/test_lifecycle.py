@@ -75,7 +75,7 @@ def test_an_image_that_changes_is_preceded_by_a_copy_on_the_host(bed):
 
 def has_copies():
     """Whether there are copies on the host."""
-    return traces.run("hpb", "sh", "-c", f"test -d {BASE}/backups && echo yes || true").strip() == "yes"
+    return traces.run("hpb", "sh", "-c", f"if test -d {BASE}/backups; then echo yes; else echo no; fi").strip() == "yes"
 
 
 def test_a_move_leaves_both_up_and_no_nextcloud_is_told_anything(bed):

@@ -36,10 +36,10 @@ NOT_OURS = [
     "/proc/*",
     "/sys/*",
     "/dev/*",
-    "/root/.ansible*",
+    "*/.ansible*",
     "/var/lib/systemd/*",
     "/etc/ld.so.cache",
-    "/root/.docker/*",
+    "*/.docker/*",
     "*.pyc",
     "*/__pycache__",
 ]
