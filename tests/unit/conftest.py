@@ -10,6 +10,18 @@ import pytest
 # Files that run playbooks, or modules again and again, several seconds each, and those of their tests that are run for
 # every change.
 PLAYS = {
+    "test_addresses": [
+        "test_on_the_hosts_network_everything_but_media_is_on_the_loopback",
+        "test_of_ipv6_only_media_has_an_address_and_only_on_the_hosts_network",
+        "test_private_networks_are_the_halves_of_the_subnet",
+        "test_the_smallest_subnet_has_room_for_all",
+        "test_what_cannot_work_is_one_sentence",
+        "test_a_subnet_counts_for_private_networks_only",
+        "test_a_host_with_its_own_address_translates_nothing",
+        "test_ipv6_is_served_at_one_address_beside_ipv4",
+        "test_behind_nat_both_sides_are_named",
+        "test_on_private_networks_coturn_reaches_janus_alone",
+    ],
     "test_adopt_playbook": ["test_an_installation_becomes_an_inventory"],
     "test_backup_playbooks": ["test_out_and_onto_another_host"],
     "test_handover": ["test_pages_are_private_and_written_again_only_when_something_changes"],

@@ -304,7 +304,9 @@ def test_docker_that_refuses_is_named(host):
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("command", range(1, 5))
-@pytest.mark.parametrize("state", ["kept", "restored", "settled"])
+@pytest.mark.parametrize(
+    "state", ["restored", *(pytest.param(state, marks=pytest.mark.long) for state in ("kept", "settled"))]
+)
 def test_killed_at_any_command_the_next_run_knows_what_was_healthy(host, state, command, moment):
     """Whatever was cut off, a next run that fails ends with the old one, and one that succeeds with the new one."""
     for good in (False, True):
