@@ -462,7 +462,7 @@ def turn_certificate(case: Case) -> None:
         why = f"The certificate with which coturn speaks TLS is for {and_list(shown['names'])}, not for {name}."
         mend = f"Correct hpb_turn_domain or get a certificate for {name}. {renewal(case)}"
         case.found("turn-certificate-name", rows, why, mend, [case.log("coturn")], **place)
-    elif now and ended - now < SOON_DAYS * 86400:
+    elif now and ended - now < case.context.get("certificate_days", SOON_DAYS) * 86400:
         why = f"The certificate with which coturn speaks TLS ends in {(ended - now) / 86400:.0f} days."
         case.found("turn-certificate-soon", rows, why, renewal(case), [case.log("traefik")], **place)
 
@@ -956,9 +956,10 @@ def diagnose(
 
     `report` is the result of call_probe ({} when no call was placed), `inspection` that of hpb_inspect ({} for none),
     `reaches` those of hpb_reach, each with the id of its instance and its host. `context` has url, domain, turn_server,
-    public_ip, media_ip, hpb_host, tls, resolve (name: address), time (the controller's clock when the inspection began,
-    Unix seconds), and instances: each with id, url, urls, host, check (available, ok, sentence), nextcloud and talk
-    (as talk_info returns them, {} when it was not asked).
+    public_ip, media_ip, hpb_host, tls, resolve (name: address), certificate_days (days left below which a certificate
+    is a finding; 14), time (the controller's clock when the inspection began, Unix seconds), and instances: each with
+    id, url, urls, host, check (available, ok, sentence), nextcloud and talk (as talk_info returns them, {} when it was
+    not asked).
     """
     case = Case(report, inspection, reaches, context)
     for cause in CAUSES:

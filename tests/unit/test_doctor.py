@@ -532,6 +532,14 @@ def test_a_good_certificate_of_coturn_is_no_cause():
     assert scene.findings() == []
 
 
+def test_a_certificate_for_days_is_no_cause_where_few_days_are_usual():
+    scene = Scene()
+    turn_certificate(days=3, allocate="")(scene)
+    assert [finding.cause for finding in scene.findings()] == ["turn-certificate-soon"]
+    scene.context["certificate_days"] = 2
+    assert scene.findings() == []
+
+
 def test_nothing_is_found_without_any_evidence():
     assert _doctor.diagnose({}, {}, [], {}) == []
 

@@ -362,8 +362,9 @@ def test_a_certificate_that_ends_after_2050(bed):
     assert bed.metric('hpb_watch_certificate_days{name="nextcloud/nc"}') == pytest.approx(20000, abs=0.1)
 
 
-def test_an_optional_nextcloud_may_be_off(bed):
-    bed.deployed({"id": "nas", "url": "https://nas.example.org:1", "optional": True})
+@pytest.mark.parametrize("entry", [{"optional": True}, {"optional": False, "register": False}])
+def test_an_optional_nextcloud_may_be_off_and_one_of_others_out_of_reach(bed, entry):
+    bed.deployed({"id": "nas", "url": "https://nas.example.org:1", **entry})
     for _period in range(3):
         assert bed.run() == []
     assert bed.metric('hpb_watch_check_ok{check="nextcloud/nas"}') is None
