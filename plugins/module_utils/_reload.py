@@ -17,14 +17,30 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidenc
 Run = Callable[[list[str]], tuple[int, str, str]]
 
 
+# Seconds of earlier log that are read as well: a clock may be set back so far between the signal and the answer.
+CLOCK = 120
+
+
 class ReloadError(Exception):
     """The signal could not be sent, was not answered, or the program refused what it read; the text is the message."""
 
 
-def log_since(run: Run, container: str, since: float) -> str:
-    """Return what the container has logged since the POSIX time `since` (seconds), "" when Docker does not say."""
+def log_since(run: Run, container: str, since: float) -> tuple[str, str]:
+    """Return what the container has logged since the POSIX time `since` (seconds) to its standard output and error.
+
+    Both are "" when Docker does not say.
+    """
     code, out, err = run(["docker", "logs", "--since", f"{since:.9f}", container])
-    return out + err if code == 0 else ""
+    return (out, err) if code == 0 else ("", "")
+
+
+def added(before: tuple[str, str], after: tuple[str, str]) -> str:
+    """Return what `after` has more than `before`, each as `log_since` returns it; all of it when the log is a new one.
+
+    What was logged earlier is told by its text, since its time may be one that is still to come: the clock of a host
+    can be set back.
+    """
+    return "".join(new[len(old) :] if new.startswith(old) else new for old, new in zip(before, after))
 
 
 def line_of(text: str, pattern: str) -> str:
@@ -34,7 +50,8 @@ def line_of(text: str, pattern: str) -> str:
 
 def send(run: Run, container: str, signal: str, answer: str, *, refusal: str = "", timeout: float = 15) -> None:
     """Send the signal and wait for the answer; raises ReloadError when it does not come, or a refusal comes first."""
-    since = time.time()
+    since = time.time() - CLOCK
+    before = log_since(run, container, since)
     code, _out, err = run(["docker", "kill", "--signal", signal, container])
     if code != 0:
         raise ReloadError(
@@ -43,7 +60,7 @@ def send(run: Run, container: str, signal: str, answer: str, *, refusal: str = "
         )
     deadline = time.monotonic() + timeout
     while True:
-        text = log_since(run, container, since)
+        text = added(before, log_since(run, container, since))
         refused = line_of(text, refusal)
         if refused:
             raise ReloadError(

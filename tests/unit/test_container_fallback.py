@@ -40,7 +40,8 @@ if words[:2] == ["container", "inspect"]:
 if words[0] == "logs":
     print("last words of " + name)
     print("secret is {secret}")
-    if "--since" in words and os.path.exists(here + "/answer"):
+    told = os.path.exists(here + "/calls") and "kill --signal" in open(here + "/calls").read()
+    if told and os.path.exists(here + "/answer"):
         print(open(here + "/answer").read())
     sys.exit(0)
 with open(here + "/calls", "a") as file:
