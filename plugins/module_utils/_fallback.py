@@ -19,11 +19,14 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files
+
+# `run_command` of a module: it takes an argument list and returns exit code, standard output and error.
+Run = Callable[[list[str]], tuple[int, str, str]]
 
 PREVIOUS = "previous"
 DISCARDED = "discarded"
@@ -188,3 +191,55 @@ class Kept:
         self.previous.rename(self._old)
         self.clean()
         return True
+
+
+class Fallback:
+    """What is kept of one container: `actions` are what was done with it, or would be in check mode."""
+
+    def __init__(self, run: Run, container: str, directory: str, check_mode: bool) -> None:
+        self.run_command = run
+        self.name = container
+        self.check_mode = check_mode
+        self.kept = Kept(Path(directory))
+        self.actions: list[str] = []
+
+    def present(self, name: str) -> dict[str, Any]:
+        """Return what there is under that name, see `present`."""
+        _code, out, _err = self.run_command(["docker", "container", "inspect", name])
+        return present(out, name)
+
+    def docker(self, commands: list[list[str]]) -> None:
+        """Run the commands, unless in check mode; raises FallbackError when one fails."""
+        for command in commands:
+            self.actions.append(" ".join(command))
+            if self.check_mode:
+                continue
+            code, _out, err = self.run_command(command)
+            if code != 0:
+                raise FallbackError(
+                    f"'{' '.join(command)}' was expected to succeed, but Docker said: {err.strip()}. Look at "
+                    f"'docker ps -a' on this host, then run the same command again."
+                )
+
+    def note(self, what: str, done: bool) -> None:
+        """Remember an action on the configuration."""
+        if done:
+            self.actions.append(f"{what} {self.kept.config}")
+
+    def both(self) -> tuple[dict[str, Any], bool]:
+        """Return `present` of the container, and whether another one has its other name."""
+        # Docker also tells of the one when there is no other.
+        names = [self.name, previous_name(self.name)]
+        _code, out, _err = self.run_command(["docker", "container", "inspect", *names])
+        return present(out, names[0]), bool(present(out, names[1]))
+
+    def set_right(self) -> dict[str, Any]:
+        """Repair what a killed run left; returns `present` of the container that is there then."""
+        there, aside = self.both()
+        self.note("clean up beside", bool(self.kept.rubbish()))
+        if not self.check_mode:
+            self.kept.clean()
+        self.docker(container_steps("found", self.name, there, aside, self.kept.there()))
+        if aside and not there:
+            there = self.present(self.name) or self.present(previous_name(self.name))
+        return there

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MASK = "********"
 NEW = "(new secret)"
@@ -29,6 +30,15 @@ _COMPONENT = re.compile(r"[A-Za-z0-9._-]+")
 _MODE = re.compile(r"0[0-7]{3}")
 _TOKEN = re.compile(r"[A-Za-z0-9+/_-]{32,}={0,2}")
 _PART = re.compile(r"[A-Za-z0-9+_-]{32,}={0,2}")
+
+
+# The option of a module for one file.
+FILE = {
+    "name": {"type": "str", "required": True},
+    "content": {"type": "str", "required": True, "no_log": True},
+    "mode": {"type": "str", "default": "0640"},
+    "secret": {"type": "bool", "default": False, "no_log": False},
+}
 
 
 class FilesError(Exception):
@@ -417,3 +427,70 @@ def diff(
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", errors="replace")
+
+
+def wishes(files: list[dict[str, Any]]) -> list[Wanted]:
+    """Return the option `files` checked and in the form that _files works with."""
+    check_names(file["name"] for file in files)
+    return [
+        Wanted(
+            file["name"],
+            file["content"].encode("utf-8", errors="surrogateescape"),
+            parse_mode(file["mode"], file["name"]),
+            file["secret"],
+        )
+        for file in files
+    ]
+
+
+def identify(value: str | None, group: bool, check_mode: bool) -> int | None:
+    """Return the uid or gid of an option; None in check mode when the name does not exist yet."""
+    if value is None:
+        return os.getegid() if group else os.geteuid()
+    try:
+        return parse_id(value, group)
+    except KeyError as exc:
+        if check_mode:
+            return None
+        kind = "group" if group else "user"
+        raise FilesError(
+            f"The {kind} '{value}' was expected to exist on this host and does not; create it or give its number."
+        ) from exc
+
+
+def bring(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Read the directory that the options of the module config_files describe, and make it so.
+
+    In check mode nothing is made. Returns changed, actions, written, removed, digest and diff (one for each file).
+    """
+    path = params["path"].rstrip("/") or "/"
+    wanted = wishes(params["files"])
+    check_secrets(params["secrets"])
+    mode = parse_mode(params["mode"], path)
+    owner = Owner(
+        identify(params["owner"], False, check_mode), os.geteuid(), identify(params["group"], True, check_mode)
+    )
+    tree = look_at_tree(path, [file.name for file in wanted])
+    steps = plan(path, tree, wanted, mode, owner, purge=params["purge"])
+    if not check_mode:
+        apply(path, steps, wanted, mode, owner)
+    return {
+        "changed": bool(steps),
+        "actions": [str(step) for step in steps],
+        "written": [step.name for step in steps if step.verb == "write"],
+        "removed": [step.name for step in steps if step.verb == "remove"],
+        "digest": digest(wanted),
+        "diff": diff(path, tree, steps, wanted, secrets=params["secrets"], mode=mode, owner=owner),
+    }
+
+
+def invocation(module: Any) -> dict[str, Any]:
+    """Have a module mask the secrets alone, and return what it may tell of its options.
+
+    Whole contents as words to mask would garble the difference, which masks by itself. The secrets stay masked, and the
+    contents are taken out of the arguments that Ansible returns.
+    """
+    module.no_log_values.clear()
+    module.no_log_values.update(value for value in module.params["secrets"] if len(value) >= SHORTEST_SECRET)
+    files = [{**entry, "content": MASK} for entry in module.params["files"]]
+    return {"module_args": {**module.params, "files": files, "secrets": MASK}}

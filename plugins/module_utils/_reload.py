@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence
 
@@ -41,6 +42,14 @@ def added(before: tuple[str, str], after: tuple[str, str]) -> str:
     can be set back.
     """
     return "".join(new[len(old) :] if new.startswith(old) else new for old, new in zip(before, after))
+
+
+def kept_digest(marker: str) -> str:
+    """Return the digest in the file `marker`, or an empty string when there is no such file."""
+    try:
+        return Path(marker).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def line_of(text: str, pattern: str) -> str:

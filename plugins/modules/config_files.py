@@ -119,93 +119,27 @@ digest:
   returned: success
 """
 
-import os  # noqa: E402
-from typing import Any  # noqa: E402
-
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files  # noqa: E402
 
 
-def wishes(files: list[dict[str, Any]]) -> list[_files.Wanted]:
-    """Return the option `files` checked and in the form that _files works with."""
-    _files.check_names(file["name"] for file in files)
-    return [
-        _files.Wanted(
-            file["name"],
-            file["content"].encode("utf-8", errors="surrogateescape"),
-            _files.parse_mode(file["mode"], file["name"]),
-            file["secret"],
-        )
-        for file in files
-    ]
-
-
-def identify(value: str | None, group: bool, check_mode: bool) -> int | None:
-    """Return the uid or gid of an option; None in check mode when the name does not exist yet."""
-    if value is None:
-        return os.getegid() if group else os.geteuid()
-    try:
-        return _files.parse_id(value, group)
-    except KeyError as exc:
-        if check_mode:
-            return None
-        kind = "group" if group else "user"
-        raise _files.FilesError(
-            f"The {kind} '{value}' was expected to exist on this host and does not; create it or give its number."
-        ) from exc
-
-
-def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Read, plan, apply unless in check mode; returns the module's result."""
-    path = params["path"].rstrip("/") or "/"
-    wanted = wishes(params["files"])
-    _files.check_secrets(params["secrets"])
-    mode = _files.parse_mode(params["mode"], path)
-    owner = _files.Owner(
-        identify(params["owner"], False, check_mode), os.geteuid(), identify(params["group"], True, check_mode)
-    )
-    tree = _files.look_at_tree(path, [file.name for file in wanted])
-    steps = _files.plan(path, tree, wanted, mode, owner, purge=params["purge"])
-    if not check_mode:
-        _files.apply(path, steps, wanted, mode, owner)
-    return {
-        "changed": bool(steps),
-        "actions": [str(step) for step in steps],
-        "written": [step.name for step in steps if step.verb == "write"],
-        "removed": [step.name for step in steps if step.verb == "remove"],
-        "digest": _files.digest(wanted),
-        "diff": _files.diff(path, tree, steps, wanted, secrets=params["secrets"], mode=mode, owner=owner),
-    }
-
-
 def main() -> None:
     """Read the options, bring the directory to the wish, return what was done."""
-    file = {
-        "name": {"type": "str", "required": True},
-        "content": {"type": "str", "required": True, "no_log": True},
-        "mode": {"type": "str", "default": "0640"},
-        "secret": {"type": "bool", "default": False, "no_log": False},
-    }
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
             "owner": {"type": "str", "aliases": ["uid"]},
             "group": {"type": "str", "aliases": ["gid"]},
             "mode": {"type": "str", "default": "0750"},
-            "files": {"type": "list", "elements": "dict", "required": True, "options": file},
+            "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "purge": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
-    # Whole contents as words to mask would garble the difference, which masks by itself. The secrets stay
-    # masked, and the contents are taken out of the arguments that Ansible returns.
-    module.no_log_values.clear()
-    module.no_log_values.update(value for value in module.params["secrets"] if len(value) >= _files.SHORTEST_SECRET)
-    shown = [{**entry, "content": _files.MASK} for entry in module.params["files"]]
-    invocation = {"module_args": {**module.params, "files": shown, "secrets": _files.MASK}}
+    invocation = _files.invocation(module)
     try:
-        result = run(module.params, module.check_mode)
+        result = _files.bring(module.params, module.check_mode)
     except _files.FilesError as exc:
         module.fail_json(msg=str(exc), invocation=invocation)
     except OSError as exc:

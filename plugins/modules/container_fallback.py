@@ -14,7 +14,8 @@ description:
   - Before a container is changed, its configuration directory C(config) is copied to C(config.previous) beside it, and
     a container that is made anew is stopped and renamed to NAME-previous. They are kept until O(state=settled) removes
     them or O(state=restored) puts them back.
-  - What is kept by a run that was killed is never replaced by something unproven. The next run goes on from there.
+  - What is kept by a run that was killed is never replaced by something unproven. The next run goes on from there, see
+    M(nextcloud_talk.hpb.container_look).
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -39,13 +40,11 @@ options:
     required: true
   state:
     description:
-      - V(found) repairs what a killed run left - a container that has only its other name gets its own again, and what
-        is not kept any more is removed.
       - V(kept) keeps the configuration, and with O(anew) the container, unless something is kept already.
       - V(settled) removes what is kept.
       - V(restored) puts what is kept back, starts it or has it read again, and waits until it is healthy.
     type: str
-    choices: [found, kept, settled, restored]
+    choices: [kept, settled, restored]
     required: true
   anew:
     description: With O(state=kept), whether the container is going to be made anew.
@@ -69,6 +68,7 @@ options:
     elements: str
     default: []
 seealso:
+  - module: nextcloud_talk.hpb.container_look
   - module: nextcloud_talk.hpb.config_files
   - module: nextcloud_talk.hpb.container_reload
 """
@@ -124,7 +124,6 @@ log:
 """
 
 import time  # noqa: E402
-from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -139,37 +138,13 @@ LOG_LINES = 25
 SETTLING = 10
 
 
-class Fallback:
-    """What is kept of one container; `module` gives the options and runs docker."""
+class Fallback(_fallback.Fallback):
+    """The same with what the options of the module say."""
 
     def __init__(self, module: AnsibleModule) -> None:
+        params = module.params
+        super().__init__(module.run_command, params["container"], params["directory"], module.check_mode)
         self.module = module
-        self.name = module.params["container"]
-        self.kept = _fallback.Kept(Path(module.params["directory"]))
-        self.actions: list[str] = []
-
-    def present(self, name: str) -> dict[str, Any]:
-        """Return what there is under that name, see `_fallback.present`."""
-        _code, out, _err = self.module.run_command(["docker", "container", "inspect", name])
-        return _fallback.present(out, name)
-
-    def docker(self, commands: list[list[str]]) -> None:
-        """Run the commands, unless in check mode; raises FallbackError when one fails."""
-        for command in commands:
-            self.actions.append(" ".join(command))
-            if self.module.check_mode:
-                continue
-            code, _out, err = self.module.run_command(command)
-            if code != 0:
-                raise _fallback.FallbackError(
-                    f"'{' '.join(command)}' was expected to succeed, but Docker said: {err.strip()}. Look at "
-                    f"'docker ps -a' on this host, then run the same command again."
-                )
-
-    def note(self, what: str, done: bool) -> None:
-        """Remember an action on the configuration."""
-        if done:
-            self.actions.append(f"{what} {self.kept.config}")
 
     def log(self) -> list[str]:
         """Return the last lines of the container, masked."""
@@ -221,17 +196,12 @@ class Fallback:
 
     def run(self, state: str) -> dict[str, Any]:
         """Bring it to the state; returns the module's result."""
-        there = self.present(self.name)
         # A kept container without a kept configuration is rubbish, see _fallback.
-        aside = bool(self.present(_fallback.previous_name(self.name)))
+        there, aside = self.both()
         dry, result = self.module.check_mode, {"restored": False, "healthy": False, "image": "", "log": []}
         if state == "restored":
             result = self.restore(there, aside and self.kept.there())
         else:
-            if state == "found":
-                self.note("clean up beside", bool(self.kept.rubbish()))
-                if not dry:
-                    self.kept.clean()
             if state == "kept" and (there.get("sound") or aside):
                 self.note("keep", not dry and self.kept.keep())
             if state == "settled":
@@ -240,8 +210,6 @@ class Fallback:
                     self.kept.discard()
             anew = self.module.params["anew"]
             self.docker(_fallback.container_steps(state, self.name, there, aside, self.kept.there(), anew=anew))
-            if state == "found" and aside and not there:
-                there = self.present(self.name) or self.present(_fallback.previous_name(self.name))
         # A copy of the configuration comes and goes within one run; that is no change of the host.
         noted = [action for action in self.actions if state != "settled" or action.startswith("docker ")]
         changed = bool(noted) and state != "kept"
@@ -254,7 +222,7 @@ def main() -> None:
         argument_spec={
             "container": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
-            "state": {"type": "str", "required": True, "choices": ["found", "kept", "settled", "restored"]},
+            "state": {"type": "str", "required": True, "choices": ["kept", "settled", "restored"]},
             "anew": {"type": "bool", "default": False},
             "signal": {"type": "str", "default": ""},
             "answer": {"type": "str", "default": ""},

@@ -85,14 +85,6 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _reload  # noqa: E402
 
 
-def kept_digest(marker: str) -> str:
-    """Return the digest in the file `marker`, or an empty string when there is no such file."""
-    try:
-        return Path(marker).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return ""
-
-
 def keep(module: AnsibleModule) -> None:
     """Keep the digest in the marker file, atomically."""
     marker = module.params["marker"]
@@ -118,7 +110,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    stale = kept_digest(module.params["marker"]) != module.params["digest"]
+    stale = _reload.kept_digest(module.params["marker"]) != module.params["digest"]
     # Also after a start in the same run: that the program has read a file is certain only when it has answered.
     needed = stale or module.params["force"]
     if needed and not module.check_mode:

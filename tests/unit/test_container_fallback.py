@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -30,13 +31,11 @@ def end(code=0, text=""):
     sys.exit(code)
 name = words[-1]
 if words[:2] == ["container", "inspect"]:
-    if name not in containers:
-        sys.exit(1)
-    one = containers[name]
     print(json.dumps([{{"Name": "/" + name, "Id": one["id"], "Config": {{"Image": one["image"]}},
         "State": {{"Running": one["running"], "Restarting": one.get("restarting", False),
-                   "Health": {{"Status": one["health"] if one["running"] else "unhealthy"}}}}}}]))
-    sys.exit(0)
+                   "Health": {{"Status": one["health"] if one["running"] else "unhealthy"}}}}}}
+        for name in words[2:] for one in [containers.get(name)] if one]))
+    sys.exit(0 if set(words[2:]) <= set(containers) else 1)
 if words[0] == "logs":
     print("last words of " + name)
     print("secret is {secret}")
@@ -75,6 +74,11 @@ SECRET = "5ec2e7" * 8
 OLD = {"id": "old", "image": "nats:1", "running": True, "health": "healthy", "restart": "always"}
 NEW = {"id": "new", "image": "nats:2", "running": True, "health": "healthy", "restart": "always"}
 SICK = {**NEW, "health": "unhealthy"}
+
+
+def as_options(files: dict) -> list[dict]:
+    """Return files as the modules take them."""
+    return [{"name": name, "content": text} for name, text in files.items()]
 
 
 class Host:
@@ -117,15 +121,13 @@ class Host:
     def run(self, state, check=False, **options):
         """Run the module; returns its result, or None when it was killed."""
         (self.directory / "calls").write_text("")
-        given = {
-            "container": "nats",
-            "directory": str(self.directory / "nats"),
-            "state": state,
-            "timeout": 1,
-            **options,
-        }
+        given = {"container": "nats", "directory": str(self.directory / "nats"), **options}
+        if state == "found":
+            module, given = "container_look", {"files": as_options(self.files()), **given}
+        else:
+            module, given = "container_fallback", {"state": state, "timeout": 1, **given}
         try:
-            return module_process.run("container_fallback", given, check, PATH=f"{self.directory}:{os.environ['PATH']}")
+            return module_process.run(module, given, check, PATH=f"{self.directory}:{os.environ['PATH']}")
         except AssertionError:
             return None
 
@@ -353,4 +355,66 @@ def test_the_module_is_documented_as_it_is():
         text=True,
         check=False,
     )
-    assert "value of state must be one of: found, kept, settled, restored" in json.loads(done.stdout)["msg"]
+    assert "value of state must be one of: kept, settled, restored" in json.loads(done.stdout)["msg"]
+
+
+# What container_look compares besides
+
+
+def look(host, files, check=False, **options):
+    return host.run("found", check, files=as_options(files), secrets=[SECRET], **options)
+
+
+def test_a_configuration_that_is_as_wanted_is_no_difference(host):
+    for check in (True, False):
+        same = look(host, {"nats.conf": "old", "sub/b": "old too"}, check)
+        assert (same["changed"], same["differing"], same["signalled"], same["kept"]) == (False, [], False, False)
+        assert same["present"] == {"id": "old", "image": "nats:1", "running": True, "health": "healthy", "sound": True}
+    assert host.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("files", "differing"),
+    [
+        ({"nats.conf": "new", "sub/b": "old too"}, ["nats.conf"]),
+        ({"sub/b": "old too"}, ["nats.conf"]),
+        ({"nats.conf": "old", "sub/b": "old too", "c": "new"}, ["c"]),
+    ],
+)
+def test_each_file_that_differs_is_named_and_only_a_dry_run_says_changed(host, files, differing):
+    before = host.files()
+    for check in (True, False):
+        found = look(host, files, check)
+        assert (found["changed"], found["differing"], found["signalled"]) == (check, differing, False)
+        assert found["diff"]
+    assert host.files() == before and host.calls() == []
+
+
+def test_a_mode_alone_is_a_difference_too(host):
+    (host.config / "nats.conf").chmod(0o600)
+    assert look(host, host.files())["differing"] == ["(owner or mode)"]
+
+
+def test_the_program_has_to_read_what_differs_or_was_not_answered(host):
+    files, digest = host.files(), "1" * 64
+    marker = host.config.parent / "reloaded"
+    assert look(host, files, digest=digest)["signalled"] is True
+    marker.write_text(digest + "\n")
+    assert look(host, files, digest=digest)["signalled"] is False
+    assert look(host, {**files, "nats.conf": "new"}, digest=digest)["signalled"] is True
+    marker.write_text("2" * 64 + "\n")
+    assert look(host, files, True, digest=digest)["changed"] is True
+    assert look(host, files)["signalled"] is False, "a program without a signal gets none"
+
+
+def test_on_a_host_without_it_everything_differs(host):
+    shutil.rmtree(host.config)
+    host.containers = {}
+    found = look(host, {"nats.conf": "new"}, True)
+    assert (found["present"], found["differing"], found["changed"]) == ({}, ["nats.conf"], True)
+
+
+def test_a_secret_is_shown_in_no_difference(host):
+    found = look(host, {"nats.conf": f"password: {SECRET}\n", "sub/b": "old too"}, True)
+    assert found["differing"] == ["nats.conf"]
+    assert SECRET not in json.dumps(found)

@@ -1,0 +1,187 @@
+#!/usr/bin/python
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Set right what a killed run left of a container, and compare its configuration with what it is to be."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: container_look
+short_description: Compare a container's configuration with what it is to be
+version_added: 0.1.0
+description:
+  - Looks at everything of a container that its engine does not compare by itself, in one go - what a killed run left
+    beside it, the files of its configuration, and whether its program has read the newest of them.
+  - What a killed run left is set right - a container that has only its other name gets its own again, and what is not
+    kept any more is removed, see M(nextcloud_talk.hpb.container_fallback). Nothing else is changed - that is done by
+    M(nextcloud_talk.hpb.config_files) and M(nextcloud_talk.hpb.container_reload).
+  - Works with the program C(docker) on the host.
+author:
+  - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+attributes:
+  check_mode:
+    support: full
+    description: Sets nothing right, and reports a difference of the configuration as a change that is to come.
+  diff_mode:
+    support: full
+    description: One difference for each file of the configuration, with secrets masked.
+  idempotent:
+    support: full
+    description: What is right is not touched.
+options:
+  container:
+    description: Name of the container.
+    type: str
+    required: true
+  directory:
+    description: Directory that holds the C(config) of the container, and the C(reloaded) of
+      M(nextcloud_talk.hpb.container_reload).
+    type: path
+    required: true
+  group:
+    description: Name or gid of the group of the configuration.
+    type: str
+    aliases: [gid]
+  files:
+    description: The files of the configuration.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name relative to the configuration, with at most one subdirectory.
+        type: str
+        required: true
+      content:
+        description: The whole content.
+        type: str
+        required: true
+      mode:
+        description: Mode of the file, as four octal digits in quotes.
+        type: str
+        default: "0640"
+      secret:
+        description: Show nothing of the content in a difference, for example of a private key.
+        type: bool
+        default: false
+  secrets:
+    description: The secrets that contents hold. They are masked wherever they would be shown.
+    type: list
+    elements: str
+    default: []
+  digest:
+    description: Digest of everything that the program reads when it gets a signal. Empty for a program that gets none.
+    type: str
+    default: ""
+seealso:
+  - module: nextcloud_talk.hpb.config_files
+  - module: nextcloud_talk.hpb.container_fallback
+  - module: nextcloud_talk.hpb.container_reload
+"""
+
+EXAMPLES = r"""
+- name: Look whether anything of the signaling server is to be changed
+  nextcloud_talk.hpb.container_look:
+    container: signalling
+    directory: /opt/nextcloud-talk-hpb/signalling
+    group: "65534"
+    files:
+      - name: server.conf
+        content: "{{ server_conf }}"
+    secrets: "{{ backend_secrets }}"
+    digest: "{{ server_conf | hash('sha256') }}"
+"""
+
+RETURN = r"""
+present:
+  description:
+    - The container as it is - C(image), C(running), C(health), and C(sound), whether it is fit to fall back to. Empty
+      when there is none.
+  type: dict
+  returned: success
+kept:
+  description: Whether a killed run has left something to fall back to.
+  type: bool
+  returned: success
+actions:
+  description: What was (or would be) done to set right what a killed run left, in words.
+  type: list
+  elements: str
+  returned: success
+differing:
+  description: The configuration files that differ; when only an owner or a mode does, C((owner or mode)).
+  type: list
+  elements: str
+  returned: success
+  sample: [server.conf]
+signalled:
+  description: Whether the program is to read its configuration again.
+  type: bool
+  returned: success
+"""
+
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _fallback,
+    _files,
+    _reload,
+)
+
+ATTRIBUTES = "(owner or mode)"
+
+
+def look(module: AnsibleModule) -> dict[str, Any]:
+    """Set right what was left, compare the rest; returns the module's result."""
+    params = module.params
+    found = _fallback.Fallback(module.run_command, params["container"], params["directory"], module.check_mode)
+    present = found.set_right()
+    config = {
+        **{name: params[name] for name in ("group", "files", "secrets")},
+        **{"path": str(found.kept.config), "owner": None, "mode": "0750", "purge": True},
+    }
+    compared = _files.bring(config, check_mode=True)
+    differing = compared["written"] + compared["removed"] or ([ATTRIBUTES] if compared["actions"] else [])
+    read = _reload.kept_digest(str(Path(params["directory"]) / "reloaded"))
+    signalled = bool(params["digest"]) and (bool(differing) or read != params["digest"])
+    return {
+        "changed": bool(found.actions) or module.check_mode and (bool(differing) or signalled),
+        "present": present,
+        "kept": found.kept.there(),
+        "actions": found.actions,
+        "differing": differing,
+        "signalled": signalled,
+        "diff": compared["diff"],
+    }
+
+
+def main() -> None:
+    """Read the options, look, return what was seen."""
+    module = AnsibleModule(
+        argument_spec={
+            "container": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "group": {"type": "str", "aliases": ["gid"]},
+            "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
+            "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
+            "digest": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    invocation = _files.invocation(module)
+    try:
+        result = look(module)
+    except (_fallback.FallbackError, _files.FilesError) as error:
+        module.fail_json(msg=str(error), invocation=invocation)
+    except OSError as error:
+        where = error.filename or module.params["directory"]
+        msg = f"{where} cannot be read or written: {error.strerror}. Mend that, run again."
+        module.fail_json(msg=msg, invocation=invocation)
+    module.exit_json(invocation=invocation, **result)
+
+
+if __name__ == "__main__":
+    main()
