@@ -85,7 +85,9 @@ def public(site, internet):
     internet.attach(True)
     try:
         address = internet.address("direct")
-        yield site(hpb_public_ip="", hpb_media_ip=address, outside_address=address)
+        # Everywhere the names lead to this address, the only one at which coturn and Janus are then.
+        names = {"talk.example.org": address, "turn.example.org": address}
+        yield site(hpb_public_ip="", hpb_media_ip=address, outside_address=address, hpb_resolve=names)
     finally:
         internet.attach(False)
 
