@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import fractions
 import os
+import socket
 import ssl
 import time
 from collections.abc import Awaitable
@@ -524,11 +525,16 @@ async def place(
 async def examine_turn(relay: Relay, peers: list[tuple[str, int]]) -> dict[str, Any]:
     """Say why a TURN server does not serve: allocate once, then ask it to relay to the first of `peers`.
 
-    Returns {"allocate": "ok" or an error, "bind": the same for the peer, "peer": its address}. An error is a TURN
-    error code as text, "timeout", "refused", "name" or the name of the exception.
+    Returns {"server": the address that its name leads to here, "allocate": "ok" or an error, "bind": the same for the
+    peer, "peer": its address}. An error is a TURN error code as text, "timeout", "refused", "name" or the name of the
+    exception. Without an address there is no "server".
     """
     loop = asyncio.get_running_loop()
     server = (relay.host, relay.port)
+    found: dict[str, Any] = {}
+    # What is tried first. That there is none shows below.
+    with contextlib.suppress(OSError):
+        found["server"] = (await loop.getaddrinfo(*server, type=socket.SOCK_STREAM))[0][4][0]
     base = turn.TurnClientUdpProtocol if relay.transport == "udp" else turn.TurnClientTcpProtocol
     refused: list[Exception] = []
 
@@ -541,7 +547,6 @@ async def examine_turn(relay: Relay, peers: list[tuple[str, int]]) -> dict[str, 
     def factory() -> Any:
         return Client(server, relay.username, relay.password, lifetime=60, channel_refresh_time=500)
 
-    found: dict[str, Any] = {}
     try:
         if relay.transport != "udp":
             tls = ssl.create_default_context() if relay.transport == "tls" else None
@@ -549,7 +554,7 @@ async def examine_turn(relay: Relay, peers: list[tuple[str, int]]) -> dict[str, 
         else:
             transport, client = await asyncio.wait_for(loop.create_datagram_endpoint(factory, remote_addr=server), 5)
     except (OSError, asyncio.TimeoutError) as error:
-        return {"allocate": turn_error(error)}
+        return {**found, "allocate": turn_error(error)}
     try:
         await asyncio.wait_for(client.connect(), 5)
         found["allocate"] = "ok"

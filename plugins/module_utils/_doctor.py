@@ -822,6 +822,23 @@ def public_address(case: Case) -> None:
     case.found("public-address", rows + also, why, mend, seen, instance=ALL)
 
 
+def turn_address(case: Case) -> None:
+    """The name of the TURN server leads to an address at which coturn does not listen."""
+    coturn = case.part("coturn")
+    listening = str(coturn.get("listening") or "")
+    rows = [row for row in case.failed(*RELAYED) if allocation(row) == "refused"]
+    reached = {str((row["figures"].get("turn") or {}).get("server") or "") for row in rows} - {""}
+    # Behind NAT another address stands for it. Which of several IPv6 addresses it has is not asked.
+    right = {listening, str(case.context.get("public_ip") or ""), str(coturn.get("external") or "").partition("/")[0]}
+    wrong = sorted(address for address in reached - right if ":" not in address)
+    if coturn.get("stun") or not listening or listening.startswith("127.") or not wrong:
+        return
+    name = str(case.context.get("turn_server") or "").rpartition(":")[0] or "The name of the TURN server"
+    why = f"{name} leads to {and_list(wrong)} on the controller, where nothing listens: coturn is at {listening}."
+    mend = f"Correct the DNS of {name} (or its entry in hpb_resolve)"
+    case.found("turn-address", rows, why, mend, [f"coturn answers at {listening}"], instance=ALL)
+
+
 def ports(case: Case) -> None:
     """A firewall keeps media away: everything but HTTPS, TURN over udp, or Janus' range."""
     coturn = case.part("coturn")
@@ -881,6 +898,7 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     to_backend,
     secrets,
     public_address,
+    turn_address,
     ports,
 )
 

@@ -124,7 +124,7 @@ FIGURES = {
     "connection": text,
     "local": items(text),
     "remote": items(text),
-    "turn": some(allocate=text, bind=text, peer=text),
+    "turn": some(server=text, allocate=text, bind=text, peer=text),
     "data": text,
     "family": text,
     "side": text,

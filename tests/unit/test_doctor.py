@@ -181,6 +181,14 @@ def turn_certificate(days=60.0, names=("turn.example.org",), error="", allocate=
     return build
 
 
+def turn_name_leads_elsewhere(scene):
+    """To another address of the host, at which coturn does not listen."""
+    scene.inspection["coturn"].update(listening="192.0.2.10", stun="", tcp="")
+    evidence = {"turn": {"server": "192.0.2.99", "allocate": "refused"}}
+    for protocol in ("udp", "tcp"):
+        scene.fail_all(f"turn-{protocol}", _probe.no_allocation("turn.example.org:3478", protocol, "refused", evidence))
+
+
 def missing_container(scene):
     scene.inspection["containers"]["traefik"]["state"] = "missing"
     scene.fail("all", "welcome", _probe.unreachable(ConnectionRefusedError(), HOST))
@@ -438,6 +446,8 @@ TABLE = [
     (made(killed_for_memory), "janus-down", "all", "killed for want of memory", "Raise janus_memory"),
     (made(crash_loop), "coturn-down", "all", "ends again and again right after its start (code 255)", "its log says"),
     (made(coturn_for_443_stopped), "coturn443-down", "all", "coturn443 is stopped (code 1)", "docker start coturn443"),
+    (made(turn_name_leads_elsewhere), "turn-address", "all",
+     "leads to 192.0.2.99 on the controller, where nothing listens: coturn is at 192.0.2.10", "the DNS of turn"),
     (made(turn_certificate(-2)), "turn-certificate-expired", "all", "TLS has expired for 2 days", "port 80"),
     (made(turn_certificate(3, allocate="")), "turn-certificate-soon", "all", "TLS ends in 3 days", "port 80"),
     (made(turn_certificate(names=["talk.example.org"])), "turn-certificate-name", "all",

@@ -228,7 +228,7 @@ def test_turn_over_tls_checks_name_and_authority(tmp_path, monkeypatch, named, t
         return found
 
     with _signaling_client.pinned_names({"turn.example.org": "127.0.0.1"}):
-        assert asyncio.run(asyncio.wait_for(run(), 20)) == {"allocate": expected}
+        assert asyncio.run(asyncio.wait_for(run(), 20)) == {"server": "127.0.0.1", "allocate": expected}
 
 
 FAMILIES = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
