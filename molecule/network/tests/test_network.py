@@ -81,12 +81,12 @@ def lan(site):
 
 
 @pytest.fixture(scope="module")
-def public(site, internet):
+def public(site, internet, bed):
     internet.attach(True)
     try:
         address = internet.address("direct")
         # Everywhere the names lead to this address, the only one at which coturn and Janus are then.
-        names = {"talk.example.org": address, "turn.example.org": address}
+        names = {**bed["resolve"], "talk.example.org": address, "turn.example.org": address}
         yield site(hpb_public_ip="", hpb_media_ip=address, outside_address=address, hpb_resolve=names)
     finally:
         internet.attach(False)
