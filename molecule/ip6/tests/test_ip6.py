@@ -193,7 +193,8 @@ class TestNoIpv6:
             state = json.loads(without.hpb.check_output(f"docker inspect {name}"))[0]
             assert (state["RestartCount"], state["State"]["Health"]["Status"]) == (0, "healthy"), name
             log = without.hpb.run(f"docker logs {name} 2>&1").stdout
-            assert [line for line in log.splitlines() if "family not supported" in line or "annot bind" in line] == [], name
+            refused = [line for line in log.splitlines() if "family not supported" in line or "annot bind" in line]
+            assert refused == [], name
 
     def test_nothing_is_said_of_ipv6(self, without):
         own = without.bed["hosts"]["hpb"]["address"]
