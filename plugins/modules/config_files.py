@@ -18,6 +18,8 @@ description:
     of a file with O(files[].secret), or another run of 32 or more letters and digits.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+extends_documentation_fragment:
+  - nextcloud_talk.hpb.files
 attributes:
   check_mode:
     support: full
@@ -47,33 +49,6 @@ options:
     description: Mode of the directory and its subdirectories, as four octal digits in quotes.
     type: str
     default: "0750"
-  files:
-    description: The files.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name relative to O(path), with at most one subdirectory.
-        type: str
-        required: true
-      content:
-        description: The whole content, written as it is, in UTF-8.
-        type: str
-        required: true
-      mode:
-        description: Mode of the file, as four octal digits in quotes.
-        type: str
-        default: "0640"
-      secret:
-        description: Show nothing of the content in a difference, for example of a private key.
-        type: bool
-        default: false
-  secrets:
-    description: The secrets that contents hold. They are masked wherever they would be shown.
-    type: list
-    elements: str
-    default: []
   purge:
     description:
       - Remove other files and links from the directory and from the subdirectories that O(files) name.

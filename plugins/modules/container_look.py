@@ -19,6 +19,8 @@ description:
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+extends_documentation_fragment:
+  - nextcloud_talk.hpb.files
 attributes:
   check_mode:
     support: full
@@ -43,33 +45,6 @@ options:
     description: Name or gid of the group of the configuration.
     type: str
     aliases: [gid]
-  files:
-    description: The files of the configuration.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name relative to the configuration, with at most one subdirectory.
-        type: str
-        required: true
-      content:
-        description: The whole content.
-        type: str
-        required: true
-      mode:
-        description: Mode of the file, as four octal digits in quotes.
-        type: str
-        default: "0640"
-      secret:
-        description: Show nothing of the content in a difference, for example of a private key.
-        type: bool
-        default: false
-  secrets:
-    description: The secrets that contents hold. They are masked wherever they would be shown.
-    type: list
-    elements: str
-    default: []
   digest:
     description: Digest of everything that the program reads when it gets a signal. Empty for a program that gets none.
     type: str
