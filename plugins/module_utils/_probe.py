@@ -358,6 +358,8 @@ NO_ANSWER = ("gets no answer from {url} in time", "Open its firewall for the HPB
 OTHER_NAME = ("gets a certificate for another name from {url}", "Correct the certificate or talk_url.")
 NO_JSON = ("gets no answer of Talk from {url}", "Check talk_url, the maintenance mode, and that Talk is enabled there.")
 BACKEND_ERRORS = (
+    # What Go's resolver says begins so, whatever kept it from an answer (net.DNSError).
+    ("dial tcp: lookup ", *RESOLVE),
     ("unknown authority", "does not know the authority of the certificate of {url}", "Add it to hpb_ca_files."),
     ("certificate is valid for", *OTHER_NAME),
     ("not valid for any names", *OTHER_NAME),

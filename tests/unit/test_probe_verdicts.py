@@ -151,6 +151,12 @@ def test_the_signed_request(status, result, words):
         ("auth_failed", "no", FAILED, "answers the HPB with auth_failed (no), expected invalid_ticket"),
         ("internal_error", "something new", FAILED, "internal_error (something new)"),
         ("internal_error", "dial tcp: lookup nc.example.org: no such host", FAILED, "cannot resolve the name of"),
+        (
+            "internal_error",
+            "dial tcp: lookup nc.example.org on 127.0.0.11:53: write udp 127.0.0.1:53: operation not permitted",
+            FAILED,
+            "cannot resolve the name of",
+        ),
         ("internal_error", "dial tcp 192.0.2.5:443: connect: connection refused", FAILED, "is refused the connection"),
         ("internal_error", "x509: certificate signed by unknown authority", FAILED, "does not know the authority"),
         ("internal_error", "x509: certificate is valid for a, not b", FAILED, "a certificate for another name"),
