@@ -826,12 +826,14 @@ def turn_address(case: Case) -> None:
     """The name of the TURN server leads to an address at which coturn does not listen."""
     coturn = case.part("coturn")
     listening = str(coturn.get("listening") or "")
-    rows = [row for row in case.failed(*RELAYED) if allocation(row) == "refused"]
+    # On port 443 Traefik is asked, which listens everywhere.
+    rows = [row for row in case.failed(*RELAYED) if allocation(row) == "refused" and row["step"] != "turn-443"]
     reached = {str((row["figures"].get("turn") or {}).get("server") or "") for row in rows} - {""}
     # Behind NAT another address stands for it. Which of several IPv6 addresses it has is not asked.
     right = {listening, str(case.context.get("public_ip") or ""), str(coturn.get("external") or "").partition("/")[0]}
     wrong = sorted(address for address in reached - right if ":" not in address)
-    if coturn.get("stun") or not listening or listening.startswith("127.") or not wrong:
+    # On a private network of Docker's coturn is reached by a port of the host.
+    if coturn.get("stun") or listening not in (case.inspection.get("addresses") or []) or not wrong:
         return
     name = str(case.context.get("turn_server") or "").rpartition(":")[0] or "The name of the TURN server"
     why = f"{name} leads to {and_list(wrong)} on the controller, where nothing listens: coturn is at {listening}."

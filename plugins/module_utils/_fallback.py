@@ -19,14 +19,11 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files
-
-# `run_command` of a module: it takes an argument list and returns exit code, standard output and error.
-Run = Callable[[list[str]], tuple[int, str, str]]
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _reload
 
 PREVIOUS = "previous"
 DISCARDED = "discarded"
@@ -196,7 +193,7 @@ class Kept:
 class Fallback:
     """What is kept of one container: `actions` are what was done with it, or would be in check mode."""
 
-    def __init__(self, run: Run, container: str, directory: str, check_mode: bool) -> None:
+    def __init__(self, run: _reload.Run, container: str, directory: str, check_mode: bool) -> None:
         self.run_command = run
         self.name = container
         self.check_mode = check_mode

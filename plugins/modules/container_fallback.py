@@ -148,7 +148,7 @@ class Fallback(_fallback.Fallback):
 
     def log(self) -> list[str]:
         """Return the last lines of the container, masked."""
-        _code, out, err = self.module.run_command(["docker", "logs", "--tail", str(LOG_LINES), self.name])
+        _code, out, err = self.run_command(["docker", "logs", "--tail", str(LOG_LINES), self.name])
         lines = [line.rstrip() for line in (out + err).splitlines() if line.strip()]
         return [_evidence.masked(line, self.module.params["secrets"])[: _evidence.LINE_LENGTH] for line in lines]
 
@@ -172,7 +172,7 @@ class Fallback(_fallback.Fallback):
         if wanted["signal"]:
             try:
                 self.actions.append(f"{wanted['signal']} to {self.name}")
-                _reload.send(self.module.run_command, self.name, wanted["signal"], wanted["answer"])
+                _reload.send(self.run_command, self.name, wanted["signal"], wanted["answer"])
                 return
             except _reload.ReloadError:
                 self.actions.append("no answer")
@@ -182,7 +182,7 @@ class Fallback(_fallback.Fallback):
         """Put back what is kept; returns the part of the result that tells of it."""
         log = self.log() if there else []
         restored = aside or (self.kept.there() and bool(there))
-        if not restored or self.module.check_mode:
+        if not restored or self.check_mode:
             return {"restored": restored, "healthy": False, "image": there.get("image", ""), "log": log}
         steps = self.kept.put_back()
         self.note("put back", bool(steps))
@@ -198,7 +198,7 @@ class Fallback(_fallback.Fallback):
         """Bring it to the state; returns the module's result."""
         # A kept container without a kept configuration is rubbish, see _fallback.
         there, aside = self.both()
-        dry, result = self.module.check_mode, {"restored": False, "healthy": False, "image": "", "log": []}
+        dry, result = self.check_mode, {"restored": False, "healthy": False, "image": "", "log": []}
         if state == "restored":
             result = self.restore(there, aside and self.kept.there())
         else:
