@@ -542,6 +542,13 @@ def test_a_good_certificate_of_coturn_is_no_cause():
     assert scene.findings() == []
 
 
+def test_coturn_on_a_private_network_of_dockers_is_reached_by_an_address_of_the_host():
+    scene = Scene()
+    turn_name_leads_elsewhere(scene)
+    scene.inspection["coturn"]["listening"] = "172.20.0.2"
+    assert "turn-address" not in [finding.cause for finding in scene.findings()]
+
+
 def test_a_certificate_for_days_is_no_cause_where_few_days_are_usual():
     scene = Scene()
     turn_certificate(days=3, allocate="")(scene)
