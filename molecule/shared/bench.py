@@ -12,6 +12,18 @@ scripts/bench register [--instances 1,10,50] [--forks 5,20]
 scripts/bench site -i INVENTORY [--rounds 3]
     Deploy and register, changing nothing, on the deployed installation of an inventory, beside a run that only gathers
     facts from the same hosts.
+
+scripts/bench tenant -i INVENTORY --instance NAME [--rounds 3]
+    The instance NAME joins that installation (-e instance=NAME), beside a run for all that changes nothing. It leaves
+    before each measurement, so take one of a test bed.
+
+scripts/bench many -i INVENTORY [--instances 10,100] [--forks 20] [--rounds 1]
+    Deploy and register, changing nothing, with so many further Nextclouds, which are stand-ins on this machine as for
+    register. In the end they leave, so take a test bed.
+
+scripts/bench image -i INVENTORY [--rounds 1]
+    The role's build of the Janus image from nothing, beside the same commands by hand in a container of the same base
+    image on the same host. The host of the inventory must be a container on this machine, as those of the test bed are.
 """
 
 from __future__ import annotations
@@ -66,7 +78,8 @@ FACTS = """---
 
 
 # What is worth a change of the code, and what is aimed at.
-LIMITS = {"site": (10.0, 4.0)}
+LIMITS = {"site": (10.0, 4.0), "tenant": (1.0, 1.0), "many": (6.0, 6.0), "image": (1.15, 1.15)}
+NO_CALLS = ("-e", "hpb_verify=false")
 DEPLOY = ("nextcloud_talk.hpb.deploy", "nextcloud_talk.hpb.register")
 
 
@@ -178,6 +191,88 @@ def site(options: argparse.Namespace) -> None:
     verdict("site", "changing nothing", "only facts", pairs)
 
 
+def tenant(options: argparse.Namespace) -> None:
+    """Measure how an instance joins beside runs for all that change nothing."""
+    pairs = []
+    with tempfile.TemporaryDirectory() as name:
+        leaving = {"nextcloud": {"children": {options.instance: {"vars": {"talk_state": "absent"}}}}}
+        absent = [options.inventory, write(Path(name) / "leaving.yml", leaving)]
+        for _round in range(options.rounds):
+            play(absent, DEPLOY, 20)
+            joining, output = play([options.inventory], DEPLOY, 20, "-e", f"instance={options.instance}")
+            if not re.search(r" changed=[1-9]", output):
+                sys.exit(f"bench: {options.instance} was expected to join:\n{output[-2000:]}")
+            still, output = play([options.inventory], DEPLOY, 20)
+            unchanged(output)
+            pairs.append((joining, still))
+    verdict("tenant", "one joins", "changing nothing", pairs)
+
+
+def many(options: argparse.Namespace) -> None:
+    """Measure runs that change nothing with few and with many further instances."""
+    seconds: dict[int, list[float]] = {count: [] for count in options.instances}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        groups = install(directory, max(options.instances))
+        deployed: set[str] = set()
+        for _round in range(options.rounds):
+            for count in options.instances:
+                some = dict(list(groups.items())[:count])
+                further = write(directory / "further.yml", {"nextcloud": {"children": some}})
+                gone = ",".join(sorted(deployed - set(some)))
+                play([options.inventory, further], DEPLOY, options.forks, *(("-e", f"remove={gone}") if gone else ()))
+                deployed = set(some)
+                once, output = play([options.inventory, further], DEPLOY, options.forks)
+                unchanged(output)
+                seconds[count].append(once)
+        play([options.inventory], DEPLOY, options.forks, "-e", f"remove={','.join(sorted(deployed))}")
+    few, lots = min(options.instances), max(options.instances)
+    verdict("many", f"{lots} further", f"{few} further", list(zip(seconds[lots], seconds[few])))
+
+
+def image(options: argparse.Namespace) -> None:
+    """Measure the role's build of Janus beside the commands of its Dockerfile."""
+    pairs = []
+    for _round in range(options.rounds):
+        built, _output = play([options.inventory], DEPLOY[:1], 20, "-e", "janus_rebuild=true")
+        still, output = play([options.inventory], DEPLOY[:1], 20)
+        unchanged(output)
+        # The rest of the playbook is no part of the build.
+        pairs.append((built - still, by_hand(options.inventory)))
+    verdict("image", "image", "compiling only", pairs)
+
+
+def by_hand(inventory: Path) -> float:
+    """Run what the Dockerfile's first stage runs in one container on the backend's host; return its seconds."""
+    listed = subprocess.check_output(
+        [PYTHON.parent / "ansible-inventory", "-i", inventory, "--list"], env={**os.environ, "ANSIBLE_CONFIG": ""}
+    )
+    document = json.loads(listed)
+    (host,) = document["hpb"]["hosts"]
+    facts = document["_meta"]["hostvars"][host]
+    build = f"{facts.get('hpb_base_dir', '/opt/nextcloud-talk-hpb')}/janus/build"
+    inside = ["docker", "exec", facts["ansible_host"]]
+    text = subprocess.check_output([*inside, "cat", f"{build}/Dockerfile"], text=True)
+    first = text.partition("\nFROM scratch")[0].replace("\\\n", " ")
+    base = first.split()[1]
+    commands = ["set -e"]
+    for line in first.splitlines():
+        word, _space, rest = line.partition(" ")
+        if word == "RUN":
+            commands.append(f"( {rest} )")
+        elif word == "ENV":
+            commands.append(f"export {rest}")
+        elif word == "COPY":
+            commands.append(f"mkdir -p /sources && cp /context/{rest.split()[0]} /sources/")
+    start = time.monotonic()
+    subprocess.run(
+        [*inside, "docker", "run", "--rm", "-v", f"{build}:/context:ro", base, "sh", "-c", "\n".join(commands)],
+        check=True,
+        capture_output=True,
+    )
+    return time.monotonic() - start
+
+
 def numbers(text: str) -> list[int]:
     """Return the whole numbers in a comma separated text."""
     return [int(part) for part in text.split(",")]
@@ -193,10 +288,21 @@ def main() -> None:
     command.add_argument("--instances", type=numbers, default=[1, 10, 50])
     command.add_argument("--forks", type=numbers, default=[5, 20])
     command.set_defaults(run=register)
-    command = commands.add_parser("site", help="a run that changes nothing, beside one that only gathers facts")
-    command.add_argument("-i", "--inventory", type=Path, required=True)
-    command.add_argument("--rounds", type=int, default=3)
-    command.set_defaults(run=site)
+    for name, run, rounds, help_text in (
+        ("site", site, 3, "a run that changes nothing, beside one that only gathers facts"),
+        ("tenant", tenant, 3, "one instance joins, beside a run that changes nothing"),
+        ("many", many, 1, "many instances beside few"),
+        ("image", image, 1, "the image of Janus beside compiling it"),
+    ):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("-i", "--inventory", type=Path, required=True)
+        command.add_argument("--rounds", type=int, default=rounds)
+        command.set_defaults(run=run)
+        if name == "tenant":
+            command.add_argument("--instance", required=True)
+        if name == "many":
+            command.add_argument("--instances", type=numbers, default=[10, 100])
+            command.add_argument("--forks", type=int, default=20)
     options = parser.parse_args()
     options.run(options)
 

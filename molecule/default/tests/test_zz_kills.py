@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import play, read_secrets, recap
-from states import BASE, differences, run_tasks, snapshot, write_inventory
+from conftest import PROJECT, SERVICES, play, read_secrets, recap
+from states import BASE, NEXTCLOUDS, differences, run_tasks, snapshot, write_inventory
 from test_rotation import signed_request
 
 pytestmark = pytest.mark.long
@@ -154,3 +154,79 @@ def kill_and_complete(hpb, web, other, inventory: Path, number: int, delay: floa
     if code:
         found.append(f"the next run failed: {output.partition('fatal: ')[2][:600]}")
     return found
+
+
+# The first container of each role, and what comes before any.
+BARE = (
+    "engine | Install Docker and what Ansible needs to talk to it",
+    "secrets | Create the secrets that are missing",
+    "secrets | Put each instance's TURN secret into coturn's database",
+    *(f"run | Have a running and healthy container {name}" for name in SERVICES),
+    "remember | Keep what is deployed now",
+    "register | Signaling, TURN and STUN server",
+)
+
+
+def make_bare(hpb, web, other) -> None:
+    """Make the backend's host anew, and let no Nextcloud know of it."""
+    for instance, (host, occ) in NEXTCLOUDS.items():
+        for kind in ("signaling", "turn", "stun"):
+            where = {"web": web, "other": other}[host]
+            where.check_output(f"{occ} config:app:delete spreed {kind}_servers")
+        assert "talk.example.org" not in where.check_output(f"{occ} talk:signaling:list --output=json"), instance
+    environment = hpb.backend.name.split("-")[1]
+    subprocess.run(["docker", "rm", "-f", "-v", hpb.backend.name], check=True, capture_output=True)
+    testbed = [sys.executable, str(PROJECT / "molecule/shared/testbed.py"), "up", environment]
+    subprocess.run(testbed, check=True, capture_output=True)
+
+
+def test_a_first_run_killed_on_a_bare_host_is_completed_by_the_next(hpb, web, other, tmp_path):
+    inventory = write_inventory(tmp_path / "inventory.yml")
+    picked = BARE[:: max(1, len(BARE) // int(os.environ.get("HPB_TEST_KILLS") or len(BARE)))]
+    lines, problems = [], []
+    names: list[str] = []
+    wanted: dict[str, str] = {}
+    for task in (None, *picked):
+        make_bare(hpb, web, other)
+        found = []
+        if task:
+            number = names.index(task) + 1
+            # In the middle of it.
+            code, output, _names = run_tasks(inventory, tasks=tmp_path / "tasks", kill=number, delay=1)
+            if code != -9:
+                found.append(f"the run ended with {code} and was not killed")
+        code, output, began = run_tasks(inventory, tasks=tmp_path / "tasks")
+        if code:
+            found.append(f"the run failed: {output.partition('fatal: ')[2][:600]}")
+        if task is None:
+            assert not found, output[-4000:]
+            wanted, names = snapshot(hpb, web, other, anew=True), [name.rpartition(" : ")[2] for name in began]
+            continue
+        difference = differences(wanted, snapshot(hpb, web, other, anew=True))
+        if difference:
+            found.append("the end is another one")
+        if calls():
+            found.append("no call afterwards")
+        lines.append(f"{task:64.64} {'; '.join(found) or 'as undisturbed'}")
+        sys.stderr.write(f"{lines[-1]}\n{difference}\n")
+        problems += [f"{task}: {text}" for text in found]
+    print(*lines, sep="\n")
+    assert problems == []
+
+
+def test_units_that_a_killed_run_wrote_are_read_by_the_next(hpb):
+    unit = "nextcloud-talk-hpb-watch.timer"
+    stale = f"systemctl show --property NeedDaemonReload --value {unit}"
+    arguments = ["-e", json.dumps({"watch_period": 3600, "watch_webhook_url": "http://127.0.0.1:9/hook"})]
+    try:
+        done = play(*arguments, playbook="playbooks/watch.yml")
+        assert done.returncode == 0, done.stdout[-4000:]
+        # What a run leaves that dies after it has written the unit and before it has told systemd.
+        path = f"/etc/systemd/system/{unit}"
+        hpb.check_output(f"sed -i s/3600s/3601s/ {path} && systemctl daemon-reload && sed -i s/3601s/3600s/ {path}")
+        assert hpb.check_output(stale) == "yes"
+        done = play(*arguments, playbook="playbooks/watch.yml")
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert hpb.check_output(stale) == "no"
+    finally:
+        play(*arguments, "-e", "watch_state=absent", playbook="playbooks/watch.yml")
