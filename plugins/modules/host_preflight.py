@@ -133,6 +133,12 @@ images:
   description: The image that each of our running containers was made of, as it was named, by the container's name.
   type: dict
   returned: success
+settled:
+  description:
+    - Names of our running containers that are healthy and beside which no killed run has left anything in O(base_dir).
+  type: list
+  elements: str
+  returned: success
 networks:
   description: Names of our networks in the Docker engine.
   type: list
@@ -191,7 +197,7 @@ import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ipv6, _preflight  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _fallback, _ipv6, _preflight  # noqa: E402
 
 LABEL = "nextcloud-talk.hpb"
 
@@ -208,22 +214,33 @@ def engine(module: AnsibleModule) -> tuple[str, str]:
 def our_containers(module: AnsibleModule) -> dict[str, dict]:
     """Return our running containers by name.
 
-    Each has ``pid`` (its first process's id), ``started`` (RFC 3339), ``image`` (as it was named) and ``ports`` (those
-    that Docker holds for it, as ``tcp/443``).
+    Each has ``pid`` (its first process's id), ``started`` (RFC 3339), ``image`` (as it was named), ``healthy`` and
+    ``ports`` (those that Docker holds for it, as ``tcp/443``).
     """
     code, out, _err = module.run_command(["docker", "ps", "--quiet", "--filter", f"label={LABEL}"])
     names = out.split()
     if code != 0 or not names:
         return {}
     held = "{{range $port, $binding := .HostConfig.PortBindings}} {{$port}}{{end}}"
-    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}} {{.Config.Image}}" + held
+    health = "{{with .State.Health}}{{.Status}}{{else}}none{{end}}"
+    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}} {{.Config.Image}} " + health + held
     code, out, _err = module.run_command(["docker", "inspect", "--format", form, *names])
     found = {}
-    for name, pid, started, image, *ports in (line.split() for line in out.splitlines() if len(line.split()) >= 4):
+    for line in out.splitlines():
+        name, pid, started, image, status, *ports = line.split()
         # Docker says 443/tcp, and each of our ports has the same number on the host.
         ours = ["/".join(reversed(port.split("/"))) for port in ports]
-        found[name.lstrip("/")] = {"pid": int(pid), "started": started, "image": image, "ports": ours}
+        found[name.lstrip("/")] = {
+            **{"pid": int(pid), "started": started, "image": image, "ports": ours},
+            "healthy": status == "healthy",
+        }
     return found
+
+
+def settled(containers: dict[str, dict], base: Path) -> list[str]:
+    """Return the names of those that are healthy and beside which no killed run has left anything in `base`."""
+    healthy = [name for name, one in containers.items() if one["healthy"]]
+    return [name for name in healthy if not _fallback.Kept(base / name).there()]
 
 
 def our_networks(module: AnsibleModule) -> list[str]:
@@ -346,6 +363,7 @@ def main() -> None:
         engine=version,
         containers={name: one["started"] for name, one in containers.items()},
         images={name: one["image"] for name, one in containers.items()},
+        settled=settled(containers, base),
         networks=networks,
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,

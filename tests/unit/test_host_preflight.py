@@ -142,7 +142,7 @@ case "$*" in
   version*) echo 26.1.5 ;;
   ps*) echo 0123 ;;
   "network ls --filter label=nextcloud-talk.hpb --format {{{{.Name}}}}") printf 'hpb-edge\\nhpb-core\\n' ;;
-  inspect*PortBindings*0123) echo "/traefik 4194305 2026-01-01T00:00:00Z traefik:v3 {port}/tcp 1/udp" ;;
+  inspect*PortBindings*0123) echo "/traefik 4194305 2026-01-01T00:00:00Z traefik:v3 {health} {port}/tcp 1/udp" ;;
   *) exit 99 ;;
 esac
 """
@@ -153,12 +153,24 @@ def test_a_port_that_docker_holds_for_us_is_ours(look, tmp_path):
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = held.getsockname()[1]
-        (tmp_path / "bin/docker").write_text(CONTAINERS.format(port=port), encoding="utf-8")
+        (tmp_path / "bin/docker").write_text(CONTAINERS.format(port=port, health="none"), encoding="utf-8")
         (tmp_path / "bin/docker").chmod(0o755)
         result = look(tcp_ports=[port])
     assert [problem for problem in result["problems"] if problem.startswith("Port ")] == []
     assert result["containers"] == {"traefik": "2026-01-01T00:00:00Z"}
     assert result["networks"] == ["hpb-core", "hpb-edge"]
+    assert result["settled"] == []
+
+
+@pytest.mark.parametrize(
+    ("health", "left", "settled"),
+    [("healthy", "", True), ("starting", "", False), ("healthy", "config.previous", False)],
+)
+def test_settled_is_what_is_healthy_and_beside_which_nothing_was_left(look, tmp_path, health, left, settled):
+    (tmp_path / "bin/docker").write_text(CONTAINERS.format(port=1, health=health), encoding="utf-8")
+    (tmp_path / "bin/docker").chmod(0o755)
+    (tmp_path / "base/traefik" / left).mkdir(parents=True)
+    assert look(base_dir=str(tmp_path / "base"))["settled"] == (["traefik"] if settled else [])
 
 
 def test_private_networks_may_not_lie_over_others(look):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -137,6 +138,26 @@ def test_one_instance_leaves_and_comes_back_with_its_secrets(hpb, web, secrets, 
         "docker exec -u www-data dev-app-1 php /var/www/html/occ talk:signaling:list --output=json"
     )
     assert secrets["instances"]["dev_nc"]["backend"] in listed
+    assert started(hpb) == before
+
+
+def test_a_run_for_one_instance_looks_only_at_what_is_not_as_it_was_deployed(hpb):
+    def narrowed(*arguments):
+        done = play("-e", "instance=nc", *arguments, playbook="playbooks/deploy.yml")
+        assert done.returncode == 0, done.stdout[-4000:]
+        return set(re.findall(r"Compare the container (\w+)", done.stdout)), recap(done.stdout)["talk.example.org"]
+
+    before = started(hpb)
+    assert play(playbook="playbooks/deploy.yml").returncode == 0
+    looked, counts = narrowed()
+    assert (looked, counts["changed"]) == (set(), 0)
+    # What the inventory has changed meanwhile is not left out, nor what a killed run has left.
+    looked, counts = narrowed("--check", "-e", "nats_memory=99M", "-e", "traefik_memory=199M")
+    assert looked == {"nats", "traefik"} and counts["changed"] > 0
+    hpb.check_output("cp -a /opt/nextcloud-talk-hpb/nats/config /opt/nextcloud-talk-hpb/nats/config.previous")
+    looked, counts = narrowed()
+    assert looked == {"nats"}
+    hpb.check_output("test ! -e /opt/nextcloud-talk-hpb/nats/config.previous")
     assert started(hpb) == before
 
 
