@@ -155,17 +155,6 @@ def _full_unseen(hpb) -> Iterator[list[str]]:
         yield ["-e", "hpb_min_free_mb=0"]
 
 
-@fault("the disk of Docker is full", "no space left on device", "janus_base_image")
-def _full_docker(hpb) -> Iterator[list[str]]:
-    # What is pulled comes here first.
-    downloads = "/var/lib/docker/tmp"
-    hpb.check_output(f"docker rmi debian:trixie-slim && mount -t tmpfs -o size=64k tmpfs {downloads}")
-    try:
-        yield []
-    finally:
-        hpb.check_output(f"umount {downloads}")
-
-
 def sentence(output: str) -> str:
     """Return what the run says at its end: the message of the task that failed."""
     return re.sub(r"\s+", " ", output.partition("PLAY RECAP")[0].rpartition("TASK [")[2])
@@ -236,7 +225,8 @@ def test_a_host_that_boots_in_the_middle_of_a_run_is_completed_by_the_next(task,
         boot.kill()
     print(sentence(output))
     assert code != 0
-    assert task in began[-1] or task in began[-2]
+    # Behind it come only what is put back and the words of the failure.
+    assert any(task in name for name in began[-3:])
     assert "Traceback" not in output
     wait_healthy(hpb, 180)
     calls_work()
