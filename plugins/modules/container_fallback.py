@@ -16,6 +16,8 @@ description:
     them or O(state=restored) puts them back.
   - What is kept by a run that was killed is never replaced by something unproven. The next run goes on from there, see
     M(nextcloud_talk.hpb.container_look).
+  - Before anything changes, the record C(containers.json) beside the directories of all containers is removed, which
+    says with what they were deployed. The run that comes to its end writes it anew.
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -199,6 +201,8 @@ class Fallback(_fallback.Fallback):
         # A kept container without a kept configuration is rubbish, see _fallback.
         there, aside = self.both()
         dry, result = self.check_mode, {"restored": False, "healthy": False, "image": "", "log": []}
+        if state != "settled" and not dry:
+            _fallback.forget(self.base)
         if state == "restored":
             result = self.restore(there, aside and self.kept.there())
         else:

@@ -135,9 +135,9 @@ images:
   returned: success
 settled:
   description:
-    - Names of our running containers that are healthy and beside which no killed run has left anything in O(base_dir).
-  type: list
-  elements: str
+    - With what they were deployed (a digest), by name, of those of our running containers that are healthy and beside
+      which no killed run has left anything. Empty while C(containers.json) in O(base_dir) does not say so for certain.
+  type: dict
   returned: success
 networks:
   description: Names of our networks in the Docker engine.
@@ -237,10 +237,11 @@ def our_containers(module: AnsibleModule) -> dict[str, dict]:
     return found
 
 
-def settled(containers: dict[str, dict], base: Path) -> list[str]:
-    """Return the names of those that are healthy and beside which no killed run has left anything in `base`."""
-    healthy = [name for name, one in containers.items() if one["healthy"]]
-    return [name for name in healthy if not _fallback.Kept(base / name).there()]
+def settled(containers: dict[str, dict], base: Path) -> dict[str, str]:
+    """Return the record of those that are healthy and beside which no killed run has left anything in `base`."""
+    record = _fallback.recorded(base)
+    healthy = [name for name, one in containers.items() if one["healthy"] and name in record]
+    return {name: record[name] for name in healthy if not _fallback.Kept(base / name).there()}
 
 
 def our_networks(module: AnsibleModule) -> list[str]:

@@ -22,10 +22,10 @@ DOCKER = """#!{python}
 import json, os, signal, sys
 here = {directory!r}
 words = sys.argv[1:]
-with open(here + "/containers.json") as file:
+with open(here + "/engine.json") as file:
     containers = json.load(file)
 def end(code=0, text=""):
-    with open(here + "/containers.json", "w") as file:
+    with open(here + "/engine.json", "w") as file:
         json.dump(containers, file)
     sys.stderr.write(text)
     sys.exit(code)
@@ -65,7 +65,7 @@ elif words[0] in ("start", "restart"):
     containers[name]["running"] = True
 elif words[0] == "rm":
     del containers[name]
-with open(here + "/containers.json", "w") as file:
+with open(here + "/engine.json", "w") as file:
     json.dump(containers, file)
 if when == ["after", str(count)]:
     os.kill(os.getppid(), signal.SIGKILL)
@@ -95,11 +95,11 @@ class Host:
 
     @property
     def containers(self) -> dict:
-        return json.loads((self.directory / "containers.json").read_text())
+        return json.loads((self.directory / "engine.json").read_text())
 
     @containers.setter
     def containers(self, value: dict) -> None:
-        (self.directory / "containers.json").write_text(json.dumps(value))
+        (self.directory / "engine.json").write_text(json.dumps(value))
 
     def write(self, files: dict) -> None:
         for path in self.config.rglob("*") if self.config.exists() else []:
@@ -279,6 +279,18 @@ def test_what_is_kept_is_not_replaced_by_something_unproven(host):
     host.write({"nats.conf": "newer still"})
     host.run("restored")
     assert host.files() == {"nats.conf": "old", "sub/b": "old too"} and host.containers == {"nats": OLD}
+
+
+@pytest.mark.parametrize(
+    ("state", "check", "known"),
+    [("kept", False, False), ("restored", False, False), ("kept", True, True), ("found", False, True)],
+)
+def test_with_what_containers_were_deployed_is_forgotten_before_one_changes(host, state, check, known):
+    (host.directory / "containers.json").write_text('{"nats": "1"}')
+    # The very first command of the change ends it.
+    host.kill("before 1")
+    host.run(state, check=check, anew=True)
+    assert _fallback.recorded(host.directory) == ({"nats": "1"} if known else {})
 
 
 def test_a_dry_run_changes_nothing(host):

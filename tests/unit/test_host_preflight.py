@@ -159,18 +159,28 @@ def test_a_port_that_docker_holds_for_us_is_ours(look, tmp_path):
     assert [problem for problem in result["problems"] if problem.startswith("Port ")] == []
     assert result["containers"] == {"traefik": "2026-01-01T00:00:00Z"}
     assert result["networks"] == ["hpb-core", "hpb-edge"]
-    assert result["settled"] == []
+    assert result["settled"] == {}
 
 
 @pytest.mark.parametrize(
-    ("health", "left", "settled"),
-    [("healthy", "", True), ("starting", "", False), ("healthy", "config.previous", False)],
+    ("health", "left", "record", "settled"),
+    [
+        ("healthy", "", '{"nats": "1", "traefik": "2"}', {"traefik": "2"}),
+        ("starting", "", '{"traefik": "2"}', {}),
+        ("healthy", "config.previous", '{"traefik": "2"}', {}),
+        ("healthy", "", '{"nats": "1"}', {}),
+        ("healthy", "", '{"traefik"', {}),
+        ("healthy", "", '["traefik"]', {}),
+        ("healthy", "", None, {}),
+    ],
 )
-def test_settled_is_what_is_healthy_and_beside_which_nothing_was_left(look, tmp_path, health, left, settled):
+def test_settled_is_what_is_healthy_and_as_it_was_deployed(look, tmp_path, health, left, record, settled):
     (tmp_path / "bin/docker").write_text(CONTAINERS.format(port=1, health=health), encoding="utf-8")
     (tmp_path / "bin/docker").chmod(0o755)
     (tmp_path / "base/traefik" / left).mkdir(parents=True)
-    assert look(base_dir=str(tmp_path / "base"))["settled"] == (["traefik"] if settled else [])
+    if record is not None:
+        (tmp_path / "base/containers.json").write_text(record, encoding="utf-8")
+    assert look(base_dir=str(tmp_path / "base"))["settled"] == settled
 
 
 def test_private_networks_may_not_lie_over_others(look):

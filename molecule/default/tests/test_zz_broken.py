@@ -155,6 +155,20 @@ def _full_unseen(hpb) -> Iterator[list[str]]:
         yield ["-e", "hpb_min_free_mb=0"]
 
 
+@fault("the disk of Docker is full", "no space left on device", "janus_base_image")
+def _full_docker(hpb) -> Iterator[list[str]]:
+    # What is pulled comes there first: so Janus is built anew, of an image that is not on the host.
+    downloads = "/var/lib/docker/tmp"
+    hpb.check_output(
+        f"docker image prune -f; docker rmi debian:trixie-slim; mkdir -p {downloads} && "
+        f"mount -t tmpfs -o size=64k tmpfs {downloads}"
+    )
+    try:
+        yield ["-e", "janus_pull=false", "-e", "janus_rebuild=true"]
+    finally:
+        hpb.check_output(f"umount {downloads}")
+
+
 def sentence(output: str) -> str:
     """Return what the run says at its end: the message of the task that failed."""
     return re.sub(r"\s+", " ", output.partition("PLAY RECAP")[0].rpartition("TASK [")[2])
@@ -187,6 +201,18 @@ def completes(hpb, changed: Path, limit: int) -> None:
     done = play(inventory=changed)
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"sessionlimit = {limit}" in hpb.check_output(f"cat {BASE}/signalling/config/server.conf")
+
+
+def test_what_a_failed_run_has_changed_is_taken_back_by_a_run_for_one_instance(hpb):
+    memory = "docker inspect --format '{{.HostConfig.Memory}}' nats"
+    before, known = started(hpb), hpb.check_output(memory)
+    with FAULTS["the server of a source of Janus is away"].inject(hpb) as arguments:
+        assert play("-e", "nats_memory=99M", *arguments, playbook="playbooks/deploy.yml").returncode != 0
+    assert hpb.check_output(memory) == str(99 * 1024**2) != known
+    # That leaves alone what is as it was deployed last, which this one no longer is.
+    done = play("-e", "instance=nc", playbook="playbooks/deploy.yml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert hpb.check_output(memory) == known and started(hpb) == before
 
 
 def test_docker_that_was_stopped_is_named_and_nothing_else_happens(hpb, changed, limit):
