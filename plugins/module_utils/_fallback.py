@@ -11,10 +11,6 @@ NAME-previous. `config.previous` appears and disappears in one step (a rename), 
 
 So a run that is killed anywhere leaves a state in which the next one knows what to fall back to. `container_steps`
 decides, purely, what is done with the containers; the rest works on directories.
-
-Beside the directories of all containers, `containers.json` says with what each was deployed. It is true as a whole or
-is not there: whoever is about to change one of them removes it first (`forget`), and a run that came to its end writes
-it anew.
 """
 
 from __future__ import annotations
@@ -29,7 +25,6 @@ from typing import Any
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _reload
 
-RECORD = "containers.json"
 PREVIOUS = "previous"
 DISCARDED = "discarded"
 
@@ -121,20 +116,6 @@ def container_steps(
 
 
 # Directories
-
-
-def recorded(base: Path) -> dict[str, str]:
-    """Return with what each container was deployed by its name, {} when that is not known for certain."""
-    try:
-        record = json.loads((base / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(name): str(digest) for name, digest in record.items()} if isinstance(record, dict) else {}
-
-
-def forget(base: Path) -> None:
-    """Remove the record, since a container in `base` is about to change."""
-    (base / RECORD).unlink(missing_ok=True)
 
 
 def read_tree(path: Path) -> tuple[list[_files.Wanted], int, _files.Owner]:

@@ -16,8 +16,7 @@ description:
     them or O(state=restored) puts them back.
   - What is kept by a run that was killed is never replaced by something unproven. The next run goes on from there, see
     M(nextcloud_talk.hpb.container_look).
-  - Before anything changes, the record C(containers.json) beside the directories of all containers is removed, which
-    says with what they were deployed. The run that comes to its end writes it anew.
+  - Before anything changes, the record of M(nextcloud_talk.hpb.container_record) is removed.
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -71,6 +70,7 @@ options:
     default: []
 seealso:
   - module: nextcloud_talk.hpb.container_look
+  - module: nextcloud_talk.hpb.container_record
   - module: nextcloud_talk.hpb.config_files
   - module: nextcloud_talk.hpb.container_reload
 """
@@ -133,6 +133,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
     _evidence,
     _fallback,
     _files,
+    _record,
     _reload,
 )
 
@@ -202,7 +203,7 @@ class Fallback(_fallback.Fallback):
         there, aside = self.both()
         dry, result = self.check_mode, {"restored": False, "healthy": False, "image": "", "log": []}
         if state != "settled" and not dry:
-            _fallback.forget(self.base)
+            _record.forget(self.base)
         if state == "restored":
             result = self.restore(there, aside and self.kept.there())
         else:

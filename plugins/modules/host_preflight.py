@@ -135,9 +135,13 @@ images:
   returned: success
 settled:
   description:
-    - With what they were deployed (a digest), by name, of those of our running containers that are healthy and beside
-      which no killed run has left anything. Empty while C(containers.json) in O(base_dir) does not say so for certain.
+    - With what they were deployed (a digest), by name, of those of our containers that are healthy, beside which no
+      killed run has left anything, and that are in every respect as M(nextcloud_talk.hpb.container_record) found them.
   type: dict
+  returned: success
+settings:
+  description: Digest of the settings that were deployed last, as recorded; empty when that is not known for certain.
+  type: str
   returned: success
 networks:
   description: Names of our networks in the Docker engine.
@@ -197,7 +201,12 @@ import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _fallback, _ipv6, _preflight  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _fallback,
+    _ipv6,
+    _preflight,
+    _record,
+)
 
 LABEL = "nextcloud-talk.hpb"
 
@@ -212,36 +221,23 @@ def engine(module: AnsibleModule) -> tuple[str, str]:
 
 
 def our_containers(module: AnsibleModule) -> dict[str, dict]:
-    """Return our running containers by name.
-
-    Each has ``pid`` (its first process's id), ``started`` (RFC 3339), ``image`` (as it was named), ``healthy`` and
-    ``ports`` (those that Docker holds for it, as ``tcp/443``).
-    """
+    """Return our running containers by name, as the engine describes them."""
     code, out, _err = module.run_command(["docker", "ps", "--quiet", "--filter", f"label={LABEL}"])
-    names = out.split()
-    if code != 0 or not names:
+    if code != 0 or not out.split():
         return {}
-    held = "{{range $port, $binding := .HostConfig.PortBindings}} {{$port}}{{end}}"
-    health = "{{with .State.Health}}{{.Status}}{{else}}none{{end}}"
-    form = "{{.Name}} {{.State.Pid}} {{.State.StartedAt}} {{.Config.Image}} " + health + held
-    code, out, _err = module.run_command(["docker", "inspect", "--format", form, *names])
-    found = {}
-    for line in out.splitlines():
-        name, pid, started, image, status, *ports = line.split()
-        # Docker says 443/tcp, and each of our ports has the same number on the host.
-        ours = ["/".join(reversed(port.split("/"))) for port in ports]
-        found[name.lstrip("/")] = {
-            **{"pid": int(pid), "started": started, "image": image, "ports": ours},
-            "healthy": status == "healthy",
-        }
-    return found
+    return {_record.name_of(entry): entry for entry in _record.inspect(module.run_command, out.split())}
 
 
-def settled(containers: dict[str, dict], base: Path) -> dict[str, str]:
-    """Return the record of those that are healthy and beside which no killed run has left anything in `base`."""
-    record = _fallback.recorded(base)
-    healthy = [name for name, one in containers.items() if one["healthy"] and name in record]
-    return {name: record[name] for name in healthy if not _fallback.Kept(base / name).there()}
+def held_ports(container: dict) -> list[str]:
+    """Return the ports that Docker holds for a container, as ``tcp/443``."""
+    # Docker says 443/tcp, and each of our ports has the same number on the host.
+    return ["/".join(reversed(port.split("/"))) for port in container["HostConfig"].get("PortBindings") or {}]
+
+
+def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str, dict], base: Path) -> dict[str, str]:
+    """Return with what those were deployed that are as recorded, and beside which no killed run has left anything."""
+    candidates = [one for name, one in containers.items() if name in record and not _fallback.Kept(base / name).there()]
+    return _record.settled(record, _record.fingerprints(module.run_command, candidates, base))
 
 
 def our_networks(module: AnsibleModule) -> list[str]:
@@ -335,6 +331,7 @@ def main() -> None:
     known |= {address for found in addresses.values() for address in found}
     containers = our_containers(module) if version else {}
     networks = our_networks(module) if version else []
+    settings, record = _record.read(base)
     facts = {
         "architecture": platform.machine(),
         "distribution": release.get("ID", "unknown"),
@@ -351,8 +348,8 @@ def main() -> None:
         "proxy_error": proxy_error,
         "taken": _preflight.foreign(
             {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]},
-            {one["pid"] for one in containers.values()},
-            {port for one in containers.values() for port in one["ports"]},
+            {one["State"]["Pid"] for one in containers.values()},
+            {port for one in containers.values() for port in held_ports(one)},
         ),
         "ephemeral": _preflight.ephemeral(),
         # The interface of each of our networks is called like it.
@@ -362,9 +359,10 @@ def main() -> None:
         changed=False,
         problems=_preflight.problems(facts, wanted),
         engine=version,
-        containers={name: one["started"] for name, one in containers.items()},
-        images={name: one["image"] for name, one in containers.items()},
-        settled=settled(containers, base),
+        containers={name: one["State"]["StartedAt"] for name, one in containers.items()},
+        images={name: _record.image_of(one) for name, one in containers.items()},
+        settings=settings,
+        settled=settled(module, containers, record, base),
         networks=networks,
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,

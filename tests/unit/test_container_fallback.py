@@ -16,7 +16,7 @@ import sys
 
 import module_process
 import pytest
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _fallback
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _fallback, _record
 
 DOCKER = """#!{python}
 import json, os, signal, sys
@@ -286,11 +286,12 @@ def test_what_is_kept_is_not_replaced_by_something_unproven(host):
     [("kept", False, False), ("restored", False, False), ("kept", True, True), ("found", False, True)],
 )
 def test_with_what_containers_were_deployed_is_forgotten_before_one_changes(host, state, check, known):
-    (host.directory / "containers.json").write_text('{"nats": "1"}')
+    record = _record.text("0", {"nats": "1"}, {"nats": "2"})
+    (host.directory / _record.NAME).write_text(record)
     # The very first command of the change ends it.
     host.kill("before 1")
     host.run(state, check=check, anew=True)
-    assert _fallback.recorded(host.directory) == ({"nats": "1"} if known else {})
+    assert _record.read(host.directory)[0] == ("0" if known else "")
 
 
 def test_a_dry_run_changes_nothing(host):
