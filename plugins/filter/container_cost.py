@@ -34,7 +34,7 @@ options:
     elements: str
     required: true
   found:
-    description: RV(nextcloud_talk.hpb.container_fallback#module:present) of the container.
+    description: RV(nextcloud_talk.hpb.container_look#module:present) of the container.
     type: dict
     required: true
   wanted:

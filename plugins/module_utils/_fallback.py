@@ -19,11 +19,11 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _reload
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _record, _reload
 
 PREVIOUS = "previous"
 DISCARDED = "discarded"
@@ -190,6 +190,20 @@ class Kept:
         return True
 
 
+def exit_with(module: Any, work: Callable[[Any], dict[str, Any]]) -> None:
+    """End a module that takes the files of a configuration with what `work` returns, or with the sentence it raises."""
+    invocation = _files.invocation(module)
+    try:
+        result = work(module)
+    except (FallbackError, _files.FilesError) as error:
+        module.fail_json(msg=str(error), invocation=invocation)
+    except OSError as error:
+        where = error.filename or module.params.get("directory", "The directory")
+        msg = f"{where} cannot be read or written: {error.strerror}. Mend that, run again."
+        module.fail_json(msg=msg, invocation=invocation)
+    module.exit_json(invocation=invocation, **result)
+
+
 class Fallback:
     """What is kept of one container: `actions` are what was done with it, or would be in check mode."""
 
@@ -230,6 +244,29 @@ class Fallback:
         names = [self.name, previous_name(self.name)]
         _code, out, _err = self.run_command(["docker", "container", "inspect", *names])
         return present(out, names[0]), bool(present(out, names[1]))
+
+    def options(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what `_files.bring` is to be told of the configuration, with a module's options of the files."""
+        given = {name: params[name] for name in ("group", "files", "secrets")}
+        return {**given, "path": str(self.kept.config), "owner": None, "mode": "0750", "purge": True}
+
+    def keep(self, *, anew: bool) -> None:
+        """Keep what is sound, before the container is changed or, with `anew`, made anew."""
+        there, aside = self.both()
+        if not self.check_mode:
+            _record.forget(self.base)
+        # What is there beside a kept one is unproven.
+        if there.get("sound") or aside:
+            self.note("keep", not self.check_mode and self.kept.keep())
+        self.docker(container_steps("kept", self.name, there, aside, self.kept.there(), anew=anew))
+
+    def settle(self) -> None:
+        """Keep no longer what was before."""
+        there, aside = self.both()
+        self.note("keep no longer what was before", self.kept.there())
+        if not self.check_mode:
+            self.kept.discard()
+        self.docker(container_steps("settled", self.name, there, aside, self.kept.there()))
 
     def set_right(self) -> dict[str, Any]:
         """Repair what a killed run left; returns `present` of the container that is there then."""

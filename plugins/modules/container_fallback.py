@@ -2,21 +2,19 @@
 # Copyright: nextcloud_talk.hpb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep a healthy container and its configuration while another one is tried, and put them back."""
+"""Keep no longer what was healthy before of a container, or put it back."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_fallback
-short_description: Keep what was healthy last, and put it back
+short_description: Keep no longer what was healthy before, or put it back
 version_added: 0.1.0
 description:
-  - Before a container is changed, its configuration directory C(config) is copied to C(config.previous) beside it, and
-    a container that is made anew is stopped and renamed to NAME-previous. They are kept until O(state=settled) removes
-    them or O(state=restored) puts them back.
-  - What is kept by a run that was killed is never replaced by something unproven. The next run goes on from there, see
-    M(nextcloud_talk.hpb.container_look).
-  - Before anything changes, the record of M(nextcloud_talk.hpb.container_record) is removed.
+  - What M(nextcloud_talk.hpb.container_config) keeps of a container that is being changed, its configuration
+    C(config.previous) and, when it is made anew, the container NAME-previous, is kept until O(state=settled) removes it
+    or O(state=restored) puts it back.
+  - What a run leaves that was killed, the next one goes on from, see M(nextcloud_talk.hpb.container_look).
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -41,16 +39,11 @@ options:
     required: true
   state:
     description:
-      - V(kept) keeps the configuration, and with O(anew) the container, unless something is kept already.
       - V(settled) removes what is kept.
       - V(restored) puts what is kept back, starts it or has it read again, and waits until it is healthy.
     type: str
-    choices: [kept, settled, restored]
+    choices: [settled, restored]
     required: true
-  anew:
-    description: With O(state=kept), whether the container is going to be made anew.
-    type: bool
-    default: false
   signal:
     description: With O(state=restored), the signal on which the program reads its configuration again. Empty for none.
     type: str
@@ -69,20 +62,12 @@ options:
     elements: str
     default: []
 seealso:
+  - module: nextcloud_talk.hpb.container_config
   - module: nextcloud_talk.hpb.container_look
-  - module: nextcloud_talk.hpb.container_record
-  - module: nextcloud_talk.hpb.config_files
   - module: nextcloud_talk.hpb.container_reload
 """
 
 EXAMPLES = r"""
-- name: Keep what runs while a new version is tried
-  nextcloud_talk.hpb.container_fallback:
-    container: signalling
-    directory: /opt/nextcloud-talk-hpb/signalling
-    state: kept
-    anew: true
-
 - name: It is healthy, so forget the old one
   nextcloud_talk.hpb.container_fallback:
     container: signalling
@@ -91,12 +76,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-present:
-  description:
-    - The container as it was when the module began - C(image), C(running), C(health), and C(sound), whether it is fit
-      to fall back to. Empty when there is none.
-  type: dict
-  returned: success
 kept:
   description: Whether something is (or, in check mode, was) kept at the end.
   type: bool
@@ -199,26 +178,18 @@ class Fallback(_fallback.Fallback):
 
     def run(self, state: str) -> dict[str, Any]:
         """Bring it to the state; returns the module's result."""
-        # A kept container without a kept configuration is rubbish, see _fallback.
-        there, aside = self.both()
-        dry, result = self.check_mode, {"restored": False, "healthy": False, "image": "", "log": []}
-        if state != "settled" and not dry:
-            _record.forget(self.base)
-        if state == "restored":
-            result = self.restore(there, aside and self.kept.there())
+        result = {"restored": False, "healthy": False, "image": "", "log": []}
+        if state == "settled":
+            self.settle()
         else:
-            if state == "kept" and (there.get("sound") or aside):
-                self.note("keep", not dry and self.kept.keep())
-            if state == "settled":
-                self.note("keep no longer what was before", self.kept.there())
-                if not dry:
-                    self.kept.discard()
-            anew = self.module.params["anew"]
-            self.docker(_fallback.container_steps(state, self.name, there, aside, self.kept.there(), anew=anew))
+            there, aside = self.both()
+            if not self.check_mode:
+                _record.forget(self.base)
+            # A kept container without a kept configuration is rubbish, see _fallback.
+            result = self.restore(there, aside and self.kept.there())
         # A copy of the configuration comes and goes within one run; that is no change of the host.
         noted = [action for action in self.actions if state != "settled" or action.startswith("docker ")]
-        changed = bool(noted) and state != "kept"
-        return {"changed": changed, "present": there, "kept": self.kept.there(), "actions": self.actions, **result}
+        return {"changed": bool(noted), "kept": self.kept.there(), "actions": self.actions, **result}
 
 
 def main() -> None:
@@ -227,8 +198,7 @@ def main() -> None:
         argument_spec={
             "container": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
-            "state": {"type": "str", "required": True, "choices": ["kept", "settled", "restored"]},
-            "anew": {"type": "bool", "default": False},
+            "state": {"type": "str", "required": True, "choices": ["settled", "restored"]},
             "signal": {"type": "str", "default": ""},
             "answer": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 90},

@@ -15,7 +15,7 @@ description:
     beside it, the files of its configuration, and whether its program has read the newest of them.
   - What a killed run left is set right - a container that has only its other name gets its own again, and what is not
     kept any more is removed, see M(nextcloud_talk.hpb.container_fallback). Nothing else is changed - that is done by
-    M(nextcloud_talk.hpb.config_files) and M(nextcloud_talk.hpb.container_reload).
+    M(nextcloud_talk.hpb.container_config) and M(nextcloud_talk.hpb.container_reload).
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -50,7 +50,7 @@ options:
     type: str
     default: ""
 seealso:
-  - module: nextcloud_talk.hpb.config_files
+  - module: nextcloud_talk.hpb.container_config
   - module: nextcloud_talk.hpb.container_fallback
   - module: nextcloud_talk.hpb.container_reload
 """
@@ -114,11 +114,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     found = _fallback.Fallback(module.run_command, params["container"], params["directory"], module.check_mode)
     present = found.set_right()
-    config = {
-        **{name: params[name] for name in ("group", "files", "secrets")},
-        **{"path": str(found.kept.config), "owner": None, "mode": "0750", "purge": True},
-    }
-    compared = _files.bring(config, check_mode=True)
+    compared = _files.bring(found.options(params), check_mode=True)
     differing = compared["written"] + compared["removed"] or ([ATTRIBUTES] if compared["actions"] else [])
     read = _reload.kept_digest(str(Path(params["directory"]) / "reloaded"))
     signalled = bool(params["digest"]) and (bool(differing) or read != params["digest"])
@@ -146,16 +142,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    invocation = _files.invocation(module)
-    try:
-        result = look(module)
-    except (_fallback.FallbackError, _files.FilesError) as error:
-        module.fail_json(msg=str(error), invocation=invocation)
-    except OSError as error:
-        where = error.filename or module.params["directory"]
-        msg = f"{where} cannot be read or written: {error.strerror}. Mend that, run again."
-        module.fail_json(msg=msg, invocation=invocation)
-    module.exit_json(invocation=invocation, **result)
+    _fallback.exit_with(module, look)
 
 
 if __name__ == "__main__":

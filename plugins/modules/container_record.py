@@ -2,13 +2,13 @@
 # Copyright: nextcloud_talk.hpb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write down with what each container was deployed, and how it is now."""
+"""Write down what is deployed, with what each container was made, and how it is now."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: container_record
-short_description: Write down with what each container was deployed
+short_description: Write down what is deployed, and how each container is
 version_added: 0.1.0
 description:
   - Writes C(containers.json) into the directory that holds the directories of all containers - a digest of the settings
@@ -16,20 +16,23 @@ description:
     it is, of the id that the name of its image has, and of its configuration.
   - The next run has nothing to do with a container that still has both, see
     RV(nextcloud_talk.hpb.host_preflight#module:settled). Who is about to change anything removes the file first, as
-    M(nextcloud_talk.hpb.container_fallback) does.
+    M(nextcloud_talk.hpb.container_config) does.
+  - Writes O(files) beside it in the same go.
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
+extends_documentation_fragment:
+  - nextcloud_talk.hpb.files
 attributes:
   check_mode:
     support: full
-    description: Writes nothing.
+    description: Writes nothing, and says which of the O(files) would be written.
   diff_mode:
-    support: none
-    description: Digests tell nobody anything.
+    support: full
+    description: One difference for each of the O(files). The digests of the record tell nobody anything.
   idempotent:
     support: full
-    description: Never reports a change, since what is remembered of the host is none of the host.
+    description: Reports a change of the O(files) only, since what is remembered of the host is no change of it.
 options:
   base_dir:
     description: Directory that holds the directories of all containers.
@@ -44,17 +47,21 @@ options:
     type: dict
     required: true
 seealso:
-  - module: nextcloud_talk.hpb.container_fallback
+  - module: nextcloud_talk.hpb.container_config
   - module: nextcloud_talk.hpb.host_preflight
 """
 
 EXAMPLES = r"""
-- name: Remember how the containers are
+- name: Remember what is deployed and how the containers are
   nextcloud_talk.hpb.container_record:
     base_dir: /opt/nextcloud-talk-hpb
     settings: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752
     digests:
       nats: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    files:
+      - name: deployed.json
+        mode: "0600"
+        content: "{{ deployed | to_nice_json(sort_keys=true) }}"
 """
 
 RETURN = r"""
@@ -65,35 +72,52 @@ recorded:
   returned: success
 """
 
+import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _record  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _fallback,
+    _files,
+    _record,
+)
+
+
+def write(module: AnsibleModule) -> dict[str, Any]:
+    """Look at the containers, and write all; returns the module's result."""
+    params = module.params
+    base, digests = Path(params["base_dir"]), params["digests"]
+    # In a dry run a bare host has none.
+    entries = _record.inspect(module.run_command, digests) if digests and shutil.which("docker") else []
+    found = _record.fingerprints(module.run_command, entries, base)
+    record = {"name": _record.NAME, "mode": "0600", "content": _record.text(params["settings"], digests, found)}
+    wanted = {
+        "path": str(base),
+        "owner": None,
+        "group": "0",
+        "mode": "0755",
+        "purge": False,
+        "secrets": params["secrets"],
+    }
+    result = _files.bring({**wanted, "files": params["files"]}, module.check_mode)
+    _files.bring({**wanted, "files": [{**record, "secret": False}]}, module.check_mode)
+    return {"changed": result["changed"], "diff": result["diff"], "recorded": sorted(found)}
 
 
 def main() -> None:
-    """Look at the containers, and write the file."""
+    """Read the options, do it, and say what was done."""
     module = AnsibleModule(
         argument_spec={
             "base_dir": {"type": "path", "required": True},
             "settings": {"type": "str", "required": True},
             "digests": {"type": "dict", "required": True},
+            "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
+            "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
         },
         supports_check_mode=True,
     )
-    base, digests = Path(module.params["base_dir"]), module.params["digests"]
-    try:
-        found = _record.fingerprints(module.run_command, _record.inspect(module.run_command, digests), base)
-        content = _record.text(module.params["settings"], digests, found)
-        file = {"name": _record.NAME, "mode": "0600", "content": content}
-        wanted = {"path": str(base), "owner": None, "group": "0", "mode": "0755", "secrets": [], "purge": False}
-        _files.bring({**wanted, "files": [{**file, "secret": False}]}, module.check_mode)
-    except _files.FilesError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        where = error.filename or str(base)
-        module.fail_json(msg=f"{where} cannot be read or written: {error.strerror}. Mend that, run again.")
-    module.exit_json(changed=False, recorded=sorted(found))
+    _fallback.exit_with(module, write)
 
 
 if __name__ == "__main__":

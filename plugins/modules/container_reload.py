@@ -56,6 +56,12 @@ options:
     description: Send the signal although the digest is the kept one, because a file was put right on the disk.
     type: bool
     default: false
+  settle:
+    description:
+      - Directory that holds the C(config) of the container. What M(nextcloud_talk.hpb.container_config) keeps of it
+        goes once all was read, as with O(nextcloud_talk.hpb.container_fallback#module:state=settled). Without it that
+        stays.
+    type: path
   timeout:
     description: Seconds to wait for the answer.
     type: int
@@ -82,7 +88,7 @@ signalled:
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _reload  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _fallback, _reload  # noqa: E402
 
 
 def keep(module: AnsibleModule) -> None:
@@ -106,6 +112,7 @@ def main() -> None:
             "digest": {"type": "str", "required": True},
             "marker": {"type": "path", "required": True},
             "force": {"type": "bool", "default": False},
+            "settle": {"type": "path"},
             "timeout": {"type": "int", "default": 15},
         },
         supports_check_mode=True,
@@ -127,6 +134,14 @@ def main() -> None:
         except _reload.ReloadError as error:
             module.fail_json(msg=str(error))
         keep(module)
+    if module.params["settle"]:
+        try:
+            kept = _fallback.Fallback(
+                module.run_command, module.params["container"], module.params["settle"], module.check_mode
+            )
+            kept.settle()
+        except _fallback.FallbackError as error:
+            module.fail_json(msg=str(error))
     module.exit_json(changed=needed, signalled=needed)
 
 

@@ -76,7 +76,8 @@ class Host:
 
     def record(self, check=False):
         digests = {"nats": "a", "traefik": "b", "janus": "c"}
-        return self.run("container_record", check, settings="d", digests=digests)
+        files = [{"name": "deployed.json", "mode": "0600", "content": "{}"}]
+        return self.run("container_record", check, settings="d", digests=digests, files=files)
 
     def look(self):
         return self.run("host_preflight", names=["localhost"], media_ip="127.0.0.1", min_free_mb=0)
@@ -93,7 +94,8 @@ def host(tmp_path):
 def test_what_is_as_it_was_deployed_is_settled(host):
     assert (host.look()["settings"], host.settled()) == ("", {})
     result = host.record()
-    assert (result["changed"], result["recorded"]) == (False, ["nats", "traefik"])
+    assert (result["changed"], result["recorded"]) == (True, ["nats", "traefik"])
+    assert (host.base / "deployed.json").read_text() == "{}"
     path = host.base / _record.NAME
     assert path.stat().st_mode & 0o777 == 0o600
     assert (host.look()["settings"], host.settled()) == ("d", {"nats": "a", "traefik": "b"})
@@ -106,7 +108,7 @@ def test_what_is_as_it_was_deployed_is_settled(host):
     assert host.settled() == {"nats": "a", "traefik": "b"}
     # Written again it is the same to the byte.
     text = path.read_text()
-    host.record()
+    assert host.record()["changed"] is False
     assert path.read_text() == text
 
 
@@ -174,8 +176,14 @@ def test_what_is_not_healthy_is_not_written_down(host):
 
 
 def test_a_dry_run_writes_nothing(host):
-    assert host.record(check=True)["recorded"] == ["nats", "traefik"]
-    assert not (host.base / _record.NAME).exists()
+    result = host.record(check=True)
+    assert (result["changed"], result["recorded"]) == (True, ["nats", "traefik"])
+    assert sorted(path.name for path in host.base.iterdir()) == ["nats", "traefik"]
+
+
+def test_a_dry_run_on_a_host_without_an_engine(host):
+    (host.directory / "docker").unlink()
+    assert host.record(check=True)["recorded"] == []
 
 
 @pytest.mark.parametrize(

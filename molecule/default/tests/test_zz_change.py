@@ -253,7 +253,7 @@ def test_a_version_that_never_gets_healthy_is_rolled_back(hpb, broken):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "task", ["Keep what is healthy now of signalling", "Have a running and healthy container signalling"]
+    "task", ["then write the configuration of signalling", "Have a running and healthy container signalling"]
 )
 def test_a_run_that_is_killed_is_repaired_by_the_next(hpb, broken, task):
     config = configuration(hpb, "signalling")

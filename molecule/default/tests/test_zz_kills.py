@@ -162,7 +162,7 @@ BARE = (
     "secrets | Create the secrets that are missing",
     "secrets | Put each instance's TURN secret into coturn's database",
     *(f"run | Have a running and healthy container {name}" for name in SERVICES),
-    "remember | Keep what is deployed now",
+    "remember | Keep what is deployed now, and how the containers are",
     "register | Signaling, TURN and STUN server",
 )
 
