@@ -141,24 +141,36 @@ def test_one_instance_leaves_and_comes_back_with_its_secrets(hpb, web, secrets, 
     assert started(hpb) == before
 
 
-def test_a_run_for_one_instance_looks_only_at_what_is_not_as_it_was_deployed(hpb):
-    def narrowed(*arguments):
-        done = play("-e", "instance=nc", *arguments, playbook="playbooks/deploy.yml")
-        assert done.returncode == 0, done.stdout[-4000:]
-        return set(re.findall(r"Compare the container (\w+)", done.stdout)), recap(done.stdout)["talk.example.org"]
+def test_a_run_looks_only_at_containers_that_are_not_as_they_were_deployed(hpb):
+    memory, base = "docker inspect --format '{{.HostConfig.Memory}}' nats", "/opt/nextcloud-talk-hpb"
 
-    before = started(hpb)
+    def looked(*arguments):
+        done = play(*arguments, playbook="playbooks/deploy.yml")
+        assert done.returncode == 0, done.stdout[-4000:]
+        found = set(re.findall(r"Compare the configuration of (\w+)", done.stdout))
+        # In a run for one instance the others are not even put together, unless something of them is looked at.
+        whole = "Put together all that makes janus" in done.stdout
+        return found, recap(done.stdout)["talk.example.org"]["changed"], whole
+
     assert play(playbook="playbooks/deploy.yml").returncode == 0
-    looked, counts = narrowed()
-    assert (looked, counts["changed"]) == (set(), 0)
-    # What the inventory has changed meanwhile is not left out, nor what a killed run has left.
-    looked, counts = narrowed("--check", "-e", "nats_memory=99M", "-e", "traefik_memory=199M")
-    assert looked == {"nats", "traefik"} and counts["changed"] > 0
-    hpb.check_output("cp -a /opt/nextcloud-talk-hpb/nats/config /opt/nextcloud-talk-hpb/nats/config.previous")
-    looked, counts = narrowed()
-    assert looked == {"nats"}
-    hpb.check_output("test ! -e /opt/nextcloud-talk-hpb/nats/config.previous")
-    assert started(hpb) == before
+    before, known = started(hpb), hpb.check_output(memory)
+    for arguments, whole in (((), True), (("-e", "instance=nc"), False), (("--check",), True)):
+        assert looked(*arguments) == (set(), 0, whole)
+    # What the inventory has changed, for all.
+    found, changed, whole = looked("--check", "-e", "instance=nc", "-e", "nats_memory=99M", "-e", "traefik_memory=199M")
+    assert found == {"nats", "traefik"} and changed and whole
+    # What somebody has changed by hand, in the engine or in a file; and what a killed run has left.
+    for arguments in ((), ("-e", "instance=nc")):
+        hpb.check_output("docker update --memory 99m --memory-swap 99m nats")
+        hpb.check_output(f"echo >> {base}/traefik/config/traefik.yml")
+        found, changed, whole = looked(*arguments, "-e", "at_once=true")
+        assert found == {"nats", "traefik"} and changed and whole
+        assert hpb.check_output(memory) == known
+        hpb.check_output(f"cp -a {base}/nats/config {base}/nats/config.previous")
+        assert looked(*arguments)[::2] == ({"nats"}, True)
+        hpb.check_output(f"test ! -e {base}/nats/config.previous")
+        assert looked(*arguments)[:2] == (set(), 0)
+    assert [line for line in started(hpb) if "traefik" not in line] == [line for line in before if "traefik" not in line]
 
 
 def drop(data):
