@@ -190,18 +190,21 @@ class Kept:
         return True
 
 
-def exit_with(module: Any, work: Callable[[Any], dict[str, Any]]) -> None:
-    """End a module that takes the files of a configuration with what `work` returns, or with the sentence it raises."""
+def outcome(module: Any, work: Callable[[Any], dict[str, Any]]) -> tuple[bool, dict[str, Any]]:
+    """Do the work of a module that takes the files of a configuration.
+
+    Returns (True, what `work` returned), or (False, the sentence that it raised as `msg`), each with the invocation
+    that may be shown.
+    """
     invocation = _files.invocation(module)
     try:
-        result = work(module)
+        return True, {**work(module), "invocation": invocation}
     except (FallbackError, _files.FilesError) as error:
-        module.fail_json(msg=str(error), invocation=invocation)
+        message = str(error)
     except OSError as error:
         where = error.filename or module.params.get("directory", "The directory")
-        msg = f"{where} cannot be read or written: {error.strerror}. Mend that, run again."
-        module.fail_json(msg=msg, invocation=invocation)
-    module.exit_json(invocation=invocation, **result)
+        message = f"{where} cannot be read or written: {error.strerror}. Mend that, run again."
+    return False, {"msg": message, "invocation": invocation}
 
 
 class Fallback:

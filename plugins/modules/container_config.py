@@ -121,7 +121,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _fallback.exit_with(module, change)
+    done, result = _fallback.outcome(module, change)
+    if not done:
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _fallback.exit_with(module, write)
+    done, result = _fallback.outcome(module, write)
+    if not done:
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":
