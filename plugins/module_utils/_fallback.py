@@ -253,11 +253,11 @@ class Fallback:
         given = {name: params[name] for name in ("group", "files", "secrets")}
         return {**given, "path": str(self.kept.config), "owner": None, "mode": "0750", "purge": True}
 
-    def keep(self, *, anew: bool) -> None:
-        """Keep what is sound, before the container is changed or, with `anew`, made anew."""
+    def keep(self, run: str, *, anew: bool) -> None:
+        """Keep what is sound, before `run` changes the container or, with `anew`, makes it anew."""
         there, aside = self.both()
         if not self.check_mode:
-            _record.forget(self.base)
+            _record.forget(self.base, run)
         # What is there beside a kept one is unproven.
         if there.get("sound") or aside:
             self.note("keep", not self.check_mode and self.kept.keep())

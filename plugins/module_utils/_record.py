@@ -10,8 +10,11 @@ and under `containers` for each name
     found   digest of the container as the engine describes it, of the image that has its name now, and of its files
 
 While a container has both digests, there is nothing to do for it and nobody need look closer; one that somebody
-changed by hand, a limit or a file of its configuration, has another second one. The record is true as a whole or is not
-there: whoever is about to change a container removes it first (`forget`), and a run that came to its end writes it.
+changed by hand, a limit or a file of its configuration, has another second one.
+
+The record is true as a whole or is not there: whoever is about to change a container writes the name of its run in its
+place first (`forget`), and a run that came to its end writes the record, unless another one was changing things
+meanwhile (`end`): of two at once neither knows what the other has left, so the next one looks at everything.
 """
 
 from __future__ import annotations
@@ -109,20 +112,67 @@ def text(settings: str, digests: Mapping[str, str], found: Mapping[str, str]) ->
     return json.dumps({"settings": settings, "containers": containers}, indent=4, sort_keys=True) + "\n"
 
 
-def read(base: Path) -> tuple[str, dict[str, dict[str, str]]]:
-    """Return the settings and the containers of the record; ("", {}) when there is none, or none that can be read."""
+def parse(text_now: str) -> tuple[str, dict[str, dict[str, str]]]:
+    """Return the settings and the containers of the record; ("", {}) when the file is none."""
     try:
-        record = json.loads((base / NAME).read_text(encoding="utf-8"))
+        record = json.loads(text_now)
         settings, containers = str(record["settings"]), dict(record["containers"])
         whole = all({"wanted", "found"} <= set(one) for one in containers.values())
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return "", {}
     return (settings, containers) if whole else ("", {})
 
 
-def forget(base: Path) -> None:
-    """Remove the record, since a container in `base` is about to change."""
-    (base / NAME).unlink(missing_ok=True)
+def content(base: Path) -> str:
+    """Return the file as it is, "" when there is none that can be read."""
+    try:
+        return (base / NAME).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def changing(text_now: str) -> str | None:
+    """Return the run that is changing a container, "" when there were several; None when the file is no such note."""
+    try:
+        note = json.loads(text_now)
+    except ValueError:
+        return None
+    return str(note["changing"]) if isinstance(note, dict) and "changing" in note else None
+
+
+def _note(run: str) -> str:
+    return json.dumps({"changing": run}) + "\n"
+
+
+def forget(base: Path, run: str) -> None:
+    """Put the name of a run in the place of the record, since that is about to change a container in `base`."""
+    if not base.is_dir():
+        return
+    now = changing(content(base))
+    if now == run:
+        return
+    temporary = base / f".{NAME}.new"
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)
+    temporary.write_text(_note(run if now is None else ""), encoding="utf-8")
+    temporary.replace(base / NAME)
+
+
+def end(base: Path, run: str, before: str, record: str) -> str:
+    """Return what the file is to be at the end of a run: the record, if no other run changed anything meanwhile.
+
+    `before` is the digest of the file when the run began, see `digest`.
+    """
+    text_now = content(base)
+    now = changing(text_now)
+    if now == run or digest(text_now) == before:
+        return record
+    return text_now if now is None else _note("")
+
+
+def digest(text_now: str) -> str:
+    """Return the digest of the file."""
+    return hashlib.sha256(text_now.encode()).hexdigest()
 
 
 def settled(record: Mapping[str, Mapping[str, str]], found: Mapping[str, str]) -> dict[str, str]:

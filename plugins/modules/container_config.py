@@ -45,6 +45,12 @@ options:
     description: Whether the container is going to be made anew.
     type: bool
     default: false
+  run:
+    description:
+      - Name of the run of Ansible, of which no other has the same. It takes the place of the record, so that of two
+        that work at once none takes for its own what the other did.
+    type: str
+    default: ""
   group:
     description: Name or gid of the group of the configuration.
     type: str
@@ -99,7 +105,7 @@ def change(module: AnsibleModule) -> dict[str, Any]:
     """Keep, then write; returns the module's result."""
     params = module.params
     found = _fallback.Fallback(module.run_command, params["container"], params["directory"], module.check_mode)
-    found.keep(anew=params["anew"])
+    found.keep(params["run"], anew=params["anew"])
     written = _files.bring(found.options(params), module.check_mode)
     return {
         **{key: written[key] for key in ("changed", "written", "diff")},
@@ -115,6 +121,7 @@ def main() -> None:
             "container": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
             "anew": {"type": "bool", "default": False},
+            "run": {"type": "str", "default": ""},
             "group": {"type": "str", "aliases": ["gid"]},
             "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},

@@ -44,6 +44,12 @@ options:
     type: str
     choices: [settled, restored]
     required: true
+  run:
+    description:
+      - Name of the run of Ansible, of which no other has the same. It takes the place of the record, so that of two
+        that work at once none takes for its own what the other did.
+    type: str
+    default: ""
   signal:
     description: With O(state=restored), the signal on which the program reads its configuration again. Empty for none.
     type: str
@@ -184,7 +190,7 @@ class Fallback(_fallback.Fallback):
         else:
             there, aside = self.both()
             if not self.check_mode:
-                _record.forget(self.base)
+                _record.forget(self.base, self.module.params["run"])
             # A kept container without a kept configuration is rubbish, see _fallback.
             result = self.restore(there, aside and self.kept.there())
         # A copy of the configuration comes and goes within one run; that is no change of the host.
@@ -199,6 +205,7 @@ def main() -> None:
             "container": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
             "state": {"type": "str", "required": True, "choices": ["settled", "restored"]},
+            "run": {"type": "str", "default": ""},
             "signal": {"type": "str", "default": ""},
             "answer": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 90},

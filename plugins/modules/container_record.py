@@ -34,6 +34,21 @@ attributes:
     support: full
     description: Reports a change of the O(files) only, since what is remembered of the host is no change of it.
 options:
+  state:
+    description:
+      - V(begun) puts the name of the run in the place of the record, before anything is changed.
+      - V(done) writes the record, unless another run changed containers meanwhile; then the next one looks at all.
+    type: str
+    choices: [begun, done]
+    default: done
+  run:
+    description: Name of the run of Ansible, of which no other has the same.
+    type: str
+    required: true
+  before:
+    description: RV(nextcloud_talk.hpb.host_preflight#module:record) at the beginning of the run.
+    type: str
+    default: ""
   base_dir:
     description: Directory that holds the directories of all containers.
     type: path
@@ -41,11 +56,11 @@ options:
   settings:
     description: Digest of the settings of the backend.
     type: str
-    required: true
+    default: ""
   digests:
     description: Digest of everything with which each container was deployed, by its name.
     type: dict
-    required: true
+    default: {}
 seealso:
   - module: nextcloud_talk.hpb.container_config
   - module: nextcloud_talk.hpb.host_preflight
@@ -55,6 +70,8 @@ EXAMPLES = r"""
 - name: Remember what is deployed and how the containers are
   nextcloud_talk.hpb.container_record:
     base_dir: /opt/nextcloud-talk-hpb
+    run: 9f1c0b7d52aa4e33
+    before: "{{ preflight.record }}"
     settings: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752
     digests:
       nats: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
@@ -88,10 +105,15 @@ def write(module: AnsibleModule) -> dict[str, Any]:
     """Look at the containers, and write all; returns the module's result."""
     params = module.params
     base, digests = Path(params["base_dir"]), params["digests"]
+    if params["state"] == "begun":
+        if not module.check_mode:
+            _record.forget(base, params["run"])
+        return {"changed": False, "recorded": []}
     # In a dry run a bare host has none.
     entries = _record.inspect(module.run_command, digests) if digests and shutil.which("docker") else []
     found = _record.fingerprints(module.run_command, entries, base)
-    record = {"name": _record.NAME, "mode": "0600", "content": _record.text(params["settings"], digests, found)}
+    content = _record.end(base, params["run"], params["before"], _record.text(params["settings"], digests, found))
+    record = {"name": _record.NAME, "mode": "0600", "content": content}
     wanted = {
         "path": str(base),
         "owner": None,
@@ -102,7 +124,7 @@ def write(module: AnsibleModule) -> dict[str, Any]:
     }
     result = _files.bring({**wanted, "files": params["files"]}, module.check_mode)
     _files.bring({**wanted, "files": [{**record, "secret": False}]}, module.check_mode)
-    return {"changed": result["changed"], "diff": result["diff"], "recorded": sorted(found)}
+    return {"changed": result["changed"], "diff": result["diff"], "recorded": sorted(_record.parse(content)[1])}
 
 
 def main() -> None:
@@ -110,8 +132,11 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "base_dir": {"type": "path", "required": True},
-            "settings": {"type": "str", "required": True},
-            "digests": {"type": "dict", "required": True},
+            "state": {"type": "str", "choices": ["begun", "done"], "default": "done"},
+            "run": {"type": "str", "required": True},
+            "before": {"type": "str", "default": ""},
+            "settings": {"type": "str", "default": ""},
+            "digests": {"type": "dict", "default": {}},
             "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
         },

@@ -143,6 +143,10 @@ settings:
   description: Digest of the settings that were deployed last, as recorded; empty when that is not known for certain.
   type: str
   returned: success
+record:
+  description: Digest of the record of M(nextcloud_talk.hpb.container_record) as it is now.
+  type: str
+  returned: success
 networks:
   description: Names of our networks in the Docker engine.
   type: list
@@ -331,7 +335,8 @@ def main() -> None:
     known |= {address for found in addresses.values() for address in found}
     containers = our_containers(module) if version else {}
     networks = our_networks(module) if version else []
-    settings, record = _record.read(base)
+    written = _record.content(base)
+    settings, record = _record.parse(written)
     facts = {
         "architecture": platform.machine(),
         "distribution": release.get("ID", "unknown"),
@@ -362,6 +367,7 @@ def main() -> None:
         containers={name: one["State"]["StartedAt"] for name, one in containers.items()},
         images={name: _record.image_of(one) for name, one in containers.items()},
         settings=settings,
+        record=_record.digest(written),
         settled=settled(module, containers, record, base),
         networks=networks,
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),

@@ -295,7 +295,7 @@ def test_with_what_containers_were_deployed_is_forgotten_before_one_changes(host
     # The very first command of the change ends it.
     host.kill("before 1")
     host.run(state, check=check, anew=True)
-    assert _record.read(host.directory)[0] == ("0" if known else "")
+    assert _record.parse(_record.content(host.directory))[0] == ("0" if known else "")
 
 
 def test_a_dry_run_changes_nothing(host):

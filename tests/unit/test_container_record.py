@@ -74,10 +74,14 @@ class Host:
         given = {"base_dir": str(self.base), **options}
         return module_process.run(module, given, check, PATH=str(self.directory))
 
-    def record(self, check=False):
+    def record(self, check=False, run="1", before=None):
+        before = self.look()["record"] if before is None else before
         digests = {"nats": "a", "traefik": "b", "janus": "c"}
         files = [{"name": "deployed.json", "mode": "0600", "content": "{}"}]
-        return self.run("container_record", check, settings="d", digests=digests, files=files)
+        return self.run("container_record", check, run=run, before=before, settings="d", digests=digests, files=files)
+
+    def begin(self, run):
+        self.run("container_record", state="begun", run=run, files=[])
 
     def look(self):
         return self.run("host_preflight", names=["localhost"], media_ip="127.0.0.1", min_free_mb=0)
@@ -193,6 +197,44 @@ def test_a_dry_run_on_a_host_without_an_engine(host):
 def test_a_damaged_record_is_none(host, text):
     (host.base / _record.NAME).write_text(text)
     assert (host.look()["settings"], host.settled()) == ("", {})
+
+
+def test_while_a_run_changes_anything_nothing_is_known_for_certain(host):
+    host.record()
+    host.begin("2")
+    assert (host.look()["settings"], host.settled()) == ("", {})
+    # It dies; the next one has found that, and ends well, or has changed something itself.
+    found = host.look()["record"]
+    assert host.record(run="3", before=found)["recorded"] == ["nats", "traefik"]
+    host.begin("3")
+    host.begin("3")
+    assert host.record(run="3", before="other")["recorded"] == ["nats", "traefik"]
+    assert host.settled() == {"nats": "a", "traefik": "b"}
+
+
+def test_of_two_runs_at_once_none_is_recorded(host):
+    host.record()
+    start = host.look()["record"]
+    # Both change something; the first one ends, then the other.
+    host.begin("2")
+    host.begin("3")
+    assert host.record(run="2", before=start)["recorded"] == []
+    assert host.record(run="3", before=start)["recorded"] == []
+    assert host.settled() == {}
+    # The next one looks at all, and knows.
+    assert host.record(run="4")["recorded"] == ["nats", "traefik"]
+    # One that changes nothing knows nothing of what another one has done meanwhile, and leaves that alone.
+    start = host.look()["record"]
+    host.begin("5")
+    assert host.record(run="6", before=start)["recorded"] == []
+    assert host.record(run="5", before=start)["recorded"] == []
+    start = host.record(run="7") and host.look()["record"]
+    host.begin("8")
+    host.containers[0]["HostConfig"]["Memory"] = 4096
+    host.record(run="8", before=start)
+    host.containers[0]["HostConfig"]["Memory"] = 1024
+    host.record(run="9", before=start)
+    assert host.settled() == {"traefik": "b"}
 
 
 def test_a_file_that_cannot_be_written_is_named(host):
