@@ -153,9 +153,14 @@ def forget(base: Path, run: str) -> None:
         return
     temporary = base / f".{NAME}.new"
     temporary.unlink(missing_ok=True)
-    temporary.touch(mode=0o600)
-    temporary.write_text(_note(run if now is None else ""), encoding="utf-8")
-    temporary.replace(base / NAME)
+    try:
+        temporary.touch(mode=0o600)
+        temporary.write_text(_note(run if now is None else ""), encoding="utf-8")
+        temporary.replace(base / NAME)
+    except OSError:
+        # On a full disk what was before must still be put back, and none is as good a note.
+        temporary.unlink(missing_ok=True)
+        (base / NAME).unlink(missing_ok=True)
 
 
 def end(base: Path, run: str, before: str, record: str) -> str:

@@ -155,18 +155,15 @@ def _full_unseen(hpb) -> Iterator[list[str]]:
         yield ["-e", "hpb_min_free_mb=0"]
 
 
-@fault("the disk of Docker is full", "no space left on device", "janus_base_image")
+@fault("the disk of Docker is full", "no space left on device", "Janus that runs was not touched")
 def _full_docker(hpb) -> Iterator[list[str]]:
-    # What is pulled comes there first: so Janus is built anew, of an image that is not on the host.
-    downloads = "/var/lib/docker/tmp"
-    hpb.check_output(
-        f"docker image prune -f; docker rmi debian:trixie-slim; mkdir -p {downloads} && "
-        f"mount -t tmpfs -o size=64k tmpfs {downloads}"
-    )
+    # What is built comes there first.
+    there = "/var/lib/docker/tmp"
+    hpb.check_output(f"mkdir -p {there} && mount -t tmpfs -o size=64k tmpfs {there}")
     try:
         yield ["-e", "janus_pull=false", "-e", "janus_rebuild=true"]
     finally:
-        hpb.check_output(f"umount {downloads}")
+        hpb.check_output(f"umount {there}")
 
 
 def sentence(output: str) -> str:
