@@ -322,7 +322,7 @@ def test_what_calls_need_is_looked_for_before_anything_else(bed, given, python, 
     (bed.folder / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
     command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.yml", "play.yml"]
     done = subprocess.run(
-        [*command, "-e", json.dumps({"hpb_verify": True, **given})],
+        [*command, "-e", json.dumps({"hpb_verify": True, "hpb_inventory": [], **given})],
         cwd=bed.folder,
         env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".tree"), "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
