@@ -106,9 +106,8 @@ def fingerprints(run: _reload.Run, entries: Iterable[Mapping[str, Any]], base: P
     return {name_of(entry): fingerprint(entry, ids[image_of(entry)], base / name_of(entry)) for entry in sound}
 
 
-def text(settings: str, digests: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """Return the record of the containers that were found, as it is written."""
-    containers = {name: {"wanted": digests[name], "found": one} for name, one in found.items() if name in digests}
+def text(settings: str, containers: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the record as it is written."""
     return json.dumps({"settings": settings, "containers": containers}, indent=4, sort_keys=True) + "\n"
 
 
@@ -180,6 +179,19 @@ def digest(text_now: str) -> str:
     return hashlib.sha256(text_now.encode()).hexdigest()
 
 
-def settled(record: Mapping[str, Mapping[str, str]], found: Mapping[str, str]) -> dict[str, str]:
-    """Return with what those were deployed that are as they were found then: their first digest by name."""
-    return {name: one["wanted"] for name, one in record.items() if found.get(name) == one["found"]}
+def settled(record: Mapping[str, Mapping[str, str]], found: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return what was recorded of those that are as they were found then."""
+    return {name: dict(one) for name, one in record.items() if found.get(name) == one["found"]}
+
+
+def renewed(
+    digests: Mapping[str, str], before: Mapping[str, Mapping[str, str]], found: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Return what to record of the containers that are found at the end of a run.
+
+    Of those that it left alone, since `before` has the same digest of them or the run did not come to them at all, it
+    is what was recorded before: what somebody changed by hand during the run was not deployed.
+    """
+    wanted = {name: one["wanted"] for name, one in before.items()} | dict(digests)
+    fresh = {name: {"wanted": wanted[name], "found": one} for name, one in found.items()}
+    return {name: before[name] if before.get(name, {}).get("wanted") == wanted[name] else fresh[name] for name in fresh}

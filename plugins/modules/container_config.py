@@ -11,10 +11,10 @@ module: container_config
 short_description: Keep what is healthy of a container, then write its new configuration
 version_added: 0.1.0
 description:
-  - The first step of every change of a container. The record of M(nextcloud_talk.hpb.container_record) is removed, the
-    configuration directory C(config) is copied to C(config.previous) beside it, and a container that is going to be
-    made anew is stopped and renamed to NAME-previous. Then C(config) is made to hold O(files), as
-    M(nextcloud_talk.hpb.config_files) does it.
+  - The first step of every change of a container. The name of the run takes the place of the record of
+    M(nextcloud_talk.hpb.container_record), the configuration directory C(config) is copied to C(config.previous) beside
+    it, and a container that is going to be made anew is stopped and renamed to NAME-previous. Then C(config) is made to
+    hold O(files), as M(nextcloud_talk.hpb.config_files) does it.
   - What is kept already, by a run that was killed, is never replaced by something unproven, and what is not sound is
     not kept. M(nextcloud_talk.hpb.container_fallback) removes what is kept or puts it back.
   - Works with the program C(docker) on the host.

@@ -15,8 +15,8 @@ description:
     of the backend, and for each container that is healthy now the digest of what it was deployed with, and one of how
     it is, of the id that the name of its image has, and of its configuration.
   - The next run has nothing to do with a container that still has both, see
-    RV(nextcloud_talk.hpb.host_preflight#module:settled). Who is about to change anything removes the file first, as
-    M(nextcloud_talk.hpb.container_config) does.
+    RV(nextcloud_talk.hpb.host_preflight#module:settled). Who is about to change anything puts the name of the run in
+    the place of the record first, as M(nextcloud_talk.hpb.container_config) does.
   - Writes O(files) beside it in the same go.
   - Works with the program C(docker) on the host.
 author:
@@ -58,7 +58,13 @@ options:
     type: str
     default: ""
   digests:
-    description: Digest of everything with which each container was deployed, by its name.
+    description: Digest of everything with which each container that the run came to is deployed, by its name.
+    type: dict
+    default: {}
+  settled:
+    description:
+      - RV(nextcloud_talk.hpb.host_preflight#module:settled) at the beginning of the run. What was recorded of a
+        container that the run left alone stays as it is, so that what somebody changed by hand meanwhile is noticed.
     type: dict
     default: {}
 seealso:
@@ -75,6 +81,7 @@ EXAMPLES = r"""
     settings: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752
     digests:
       nats: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    settled: "{{ preflight.settled }}"
     files:
       - name: deployed.json
         mode: "0600"
@@ -104,15 +111,17 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
 def write(module: AnsibleModule) -> dict[str, Any]:
     """Look at the containers, and write all; returns the module's result."""
     params = module.params
-    base, digests = Path(params["base_dir"]), params["digests"]
+    base, digests, before = Path(params["base_dir"]), params["digests"], params["settled"]
     if params["state"] == "begun":
         if not module.check_mode:
             _record.forget(base, params["run"])
         return {"changed": False, "recorded": []}
     # In a dry run a bare host has none.
-    entries = _record.inspect(module.run_command, digests) if digests and shutil.which("docker") else []
+    names = sorted({*digests, *before})
+    entries = _record.inspect(module.run_command, names) if names and shutil.which("docker") else []
     found = _record.fingerprints(module.run_command, entries, base)
-    content = _record.end(base, params["run"], params["before"], _record.text(params["settings"], digests, found))
+    text = _record.text(params["settings"], _record.renewed(digests, before, found))
+    content = _record.end(base, params["run"], params["before"], text)
     record = {"name": _record.NAME, "mode": "0600", "content": content}
     wanted = {
         "path": str(base),
@@ -137,6 +146,7 @@ def main() -> None:
             "before": {"type": "str", "default": ""},
             "settings": {"type": "str", "default": ""},
             "digests": {"type": "dict", "default": {}},
+            "settled": {"type": "dict", "default": {}},
             "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
         },

@@ -135,8 +135,9 @@ images:
   returned: success
 settled:
   description:
-    - With what they were deployed (a digest), by name, of those of our containers that are healthy, beside which no
-      killed run has left anything, and that are in every respect as M(nextcloud_talk.hpb.container_record) found them.
+    - What is recorded of those of our containers, by name, that are healthy, beside which no killed run has left
+      anything, and that are in every respect as M(nextcloud_talk.hpb.container_record) found them.
+    - Each with the digest of what it was deployed with (C(wanted)) and of how it was found then (C(found)).
   type: dict
   returned: success
 settings:
@@ -238,8 +239,8 @@ def held_ports(container: dict) -> list[str]:
     return ["/".join(reversed(port.split("/"))) for port in container["HostConfig"].get("PortBindings") or {}]
 
 
-def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str, dict], base: Path) -> dict[str, str]:
-    """Return with what those were deployed that are as recorded, and beside which no killed run has left anything."""
+def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str, dict], base: Path) -> dict[str, dict]:
+    """Return what is recorded of those that are as recorded, and beside which no killed run has left anything."""
     candidates = [one for name, one in containers.items() if name in record and not _fallback.Kept(base / name).there()]
     return _record.settled(record, _record.fingerprints(module.run_command, candidates, base))
 

@@ -74,11 +74,16 @@ class Host:
         given = {"base_dir": str(self.base), **options}
         return module_process.run(module, given, check, PATH=str(self.directory))
 
-    def record(self, check=False, run="1", before=None):
-        before = self.look()["record"] if before is None else before
-        digests = {"nats": "a", "traefik": "b", "janus": "c"}
-        files = [{"name": "deployed.json", "mode": "0600", "content": "{}"}]
-        return self.run("container_record", check, run=run, before=before, settings="d", digests=digests, files=files)
+    def record(self, check=False, run="1", before=None, digests=None, settled=None):
+        options = {
+            "run": run,
+            "before": self.look()["record"] if before is None else before,
+            "settings": "d",
+            "digests": {"nats": "a", "traefik": "b", "janus": "c"} if digests is None else digests,
+            "settled": settled or {},
+            "files": [{"name": "deployed.json", "mode": "0600", "content": "{}"}],
+        }
+        return self.run("container_record", check, **options)
 
     def begin(self, run):
         self.run("container_record", state="begun", run=run, files=[])
@@ -87,7 +92,7 @@ class Host:
         return self.run("host_preflight", names=["localhost"], media_ip="127.0.0.1", min_free_mb=0)
 
     def settled(self):
-        return self.look()["settled"]
+        return {name: one["wanted"] for name, one in self.look()["settled"].items()}
 
 
 @pytest.fixture
@@ -235,6 +240,28 @@ def test_of_two_runs_at_once_none_is_recorded(host):
     host.containers[0]["HostConfig"]["Memory"] = 1024
     host.record(run="9", before=start)
     assert host.settled() == {"traefik": "b"}
+
+
+@pytest.mark.parametrize("digests", [{"nats": "a", "traefik": "e"}, {"traefik": "e"}])
+def test_what_a_hand_changes_while_a_run_leaves_it_alone_is_noticed(host, digests):
+    host.record()
+    start = host.look()
+    host.containers[0]["HostConfig"]["Memory"] = 4096
+    host.containers[1]["HostConfig"]["Memory"] = 4096
+    # The run leaves nats alone, or does not come to it at all; traefik it makes otherwise.
+    done = host.record(before=start["record"], digests=digests, settled=start["settled"])
+    assert done["recorded"] == ["nats", "traefik"]
+    assert host.settled() == {"traefik": "e"}
+    # Taken back it is as it was deployed.
+    host.containers[0]["HostConfig"]["Memory"] = 1024
+    assert host.settled() == {"nats": "a", "traefik": "e"}
+
+
+def test_a_container_that_is_gone_is_in_no_record(host):
+    host.record()
+    start = host.look()
+    del host.containers[0]
+    assert host.record(before=start["record"], digests={}, settled=start["settled"])["recorded"] == ["traefik"]
 
 
 def test_a_file_that_cannot_be_written_is_named(host):
