@@ -448,6 +448,11 @@ def _steps(
             "Look. All that this may complain of in the end is ports that the old containers hold.",
             f"{playbook}.site --check --diff",
         ),
+        (
+            "In the firewall open 20000-29999/udp (Janus) and 61000-65535/udp (TURN) beside the ports that are open; the "
+            "old ranges can be closed when all is done.",
+            "",
+        ),
     ]
     if found.compose:
         steps.append(
@@ -463,8 +468,7 @@ def _steps(
         ("Deploy, register and prove it with a call for each Nextcloud.", f"{playbook}.site"),
         (
             "Read the summary: registered, secrets agree, calls direct and through TURN. Where talk_register is false, "
-            "have somebody place a call. In the firewall open 20000-29999/udp (Janus) and 61000-65535/udp (TURN) "
-            "beside the ports that were open; the old ranges can be closed.",
+            "have somebody place a call.",
             "",
         ),
     ]

@@ -28,7 +28,7 @@ CONTAINERS = {"signalling": "signaling", "coturn": "coturn", "traefik": "traefik
 INTERRUPTS = {
     "Janus": "ends the media of all calls; the clients connect again by themselves",
     "coturn": "ends the media that is relayed by TURN; direct media goes on",
-    "signaling server": "everybody in a call joins again by himself, unless the server is drained first",
+    "signaling server": "everybody in a call joins again by himself",
     "Traefik": "websockets connect again within seconds; media goes on",
     "NATS": "the signaling server connects again within seconds; media goes on",
 }
@@ -168,9 +168,14 @@ def _facts(found: Mapping[str, Any], host: str, site: str) -> list[tuple[str, li
     return sections
 
 
+def _runs(found: Mapping[str, Any]) -> str:
+    """Return the title of the column of what runs, with the name of the release that was deployed."""
+    return f"runs ({found['release']})" if found["release"] else "runs"
+
+
 def text(found: Mapping[str, Any], host: str, site: str) -> list[str]:
     """Return the page as lines for a terminal. found: what `compare` returned."""
-    head = ["part", "runs", "your inventory", f"newest ({found['newest']})"]
+    head = ["part", _runs(found), "your inventory", f"newest ({found['newest']})"]
     table = [head, *([row["part"], row["running"], row["wanted"], row["newest"]] for row in found["rows"])]
     widths = [max(len(line[column]) for line in table) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
@@ -187,7 +192,7 @@ def _plain(value: str) -> str:
 def markdown(found: Mapping[str, Any], host: str, site: str) -> str:
     """Return the page as Markdown that needs nothing besides. found: what `compare` returned."""
     lines = [f"# Upgrade of {_plain(host)}", ""]
-    lines.append(f"| part | runs | your inventory | newest ({_plain(found['newest'])}) | changes |")
+    lines.append(f"| part | {_plain(_runs(found))} | your inventory | newest ({_plain(found['newest'])}) | changes |")
     lines.append("|---|---|---|---|---|")
     for row in found["rows"]:
         cells = [_plain(row[name]) for name in ("part", "running", "wanted", "newest")]

@@ -191,7 +191,7 @@ def test_the_page_for_the_terminal() -> None:
     found = _upgrade.compare(DATA, "2026.01", {"traefik_version": "v3.7.13"}, OLDER, {"release": "2026.01"})
     assert found["release"] == "2026.01"
     assert _upgrade.text(found, "talk.example.org", SITE) == [
-        "part       runs                your inventory      newest (2026.02)",
+        "part       runs (2026.01)      your inventory      newest (2026.02)",
         "signaling  2.0.4               2.0.4               2.1.1",
         "janus      1.4.1               1.4.1               1.4.1",
         "libsrtp    2.7.0               2.7.0               2.8.0",

@@ -157,6 +157,10 @@ def snapshot(hpb, web, other, anew: bool = False) -> dict[str, str]:
     """
     hosts = {"web": web, "other": other}
     texts = {**containers(hpb), **files(hpb)}
+    # Its digests are of these very containers and of secrets.
+    head, _, record = texts["file ./containers.json"].partition("\n")
+    known = json.loads(record)
+    texts["file ./containers.json"] = f"{head}\n{known.get('settings')} {sorted(known.get('containers', {}))}"
     marker = texts.pop("file ./signalling/reloaded", "")
     texts["signaling server"] = told(hpb) if marker else "was never told anything"
     texts["coturn's secrets"] = hpb.check_output("python3 -c %s", SECRETS_IN_COTURN)

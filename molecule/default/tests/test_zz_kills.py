@@ -42,7 +42,7 @@ def otherwise(data):
         signalling_memory="600M",
         nats_memory="300M",
         janus_debug_level=5,
-        coturn_min_port=60000,
+        coturn_max_port=65000,
         traefik_dashboard=True,
         traefik_dashboard_users={"somebody": "only-in-this-test-bed"},
     )
