@@ -449,8 +449,8 @@ def _steps(
             f"{playbook}.site --check --diff",
         ),
         (
-            "In the firewall open 20000-29999/udp (Janus) and 61000-65535/udp (TURN) beside the ports that are open; the "
-            "old ranges can be closed when all is done.",
+            "In the firewall open 20000-29999/udp (Janus) and 61000-65535/udp (TURN) beside the ports that are open; "
+            "the old ranges can be closed when all is done.",
             "",
         ),
     ]
