@@ -6,7 +6,8 @@
 Beside `config` there is `config.previous`, and beside the container NAME, when it is made anew, the stopped container
 NAME-previous. `config.previous` appears and disappears in one step (a rename), and it alone says that one is kept:
 
-- while it is there, it and NAME-previous (without one, NAME) were healthy last, the others are unproven;
+- while it is there, it and NAME-previous (without one, NAME with the limits in `limits.previous`) were healthy last,
+  the others are unproven;
 - without it, `config` and NAME are what was healthy last, and NAME-previous is rubbish.
 
 So a run that is killed anywhere leaves a state in which the next one knows what to fall back to. `container_steps`
@@ -26,6 +27,8 @@ from typing import Any
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _record, _reload
 
 PREVIOUS = "previous"
+# What Docker changes in place, in bytes, each with its option of ``docker update``.
+LIMITS = {"Memory": "--memory", "MemorySwap": "--memory-swap"}
 DISCARDED = "discarded"
 
 
@@ -44,8 +47,9 @@ def previous_name(name: str) -> str:
 def present(text: str, name: str) -> dict[str, Any]:
     """Return what counts of a container from ``docker container inspect``; {} when there is none of that name.
 
-    `id`, `image` (its name), `running`, `health` ("" without a health check) and `sound`, whether it may be fallen back
-    to: not when it is unhealthy or is started again and again. One that was stopped may be.
+    `id`, `image` (its name), `running`, `health` ("" without a health check), `limits`, those that Docker changes while
+    it runs, and `sound`, whether it may be fallen back to: not when it is unhealthy or is started again and again. One
+    that was stopped may be.
     """
     try:
         entries = json.loads(text or "[]")
@@ -62,6 +66,7 @@ def present(text: str, name: str) -> dict[str, Any]:
         "image": str((entry.get("Config") or {}).get("Image") or ""),
         "running": running,
         "health": health,
+        "limits": {name: (entry.get("HostConfig") or {}).get(name, 0) for name in LIMITS},
         "sound": not state.get("Restarting") and not (running and health == "unhealthy"),
     }
 
@@ -115,6 +120,14 @@ def container_steps(
     return []
 
 
+def set_limits(name: str, now: Mapping[str, int], wanted: Mapping[str, int]) -> list[list[str]]:
+    """Return the command that gives a container the limits that it had, none when it has them."""
+    if not wanted or all(now.get(limit) == value for limit, value in wanted.items()):
+        return []
+    options = [word for limit, value in wanted.items() for word in (LIMITS[limit], str(value))]
+    return [["docker", "update", *options, name]]
+
+
 # Directories
 
 
@@ -153,6 +166,8 @@ class Kept:
         self.previous = directory / f"config.{PREVIOUS}"
         self._new = directory / f"config.{PREVIOUS}.new"
         self._old = directory / f"config.{DISCARDED}"
+        self._limits = directory / f"limits.{PREVIOUS}"
+        self._marker = directory / "reloaded"
 
     def there(self) -> bool:
         """Whether a configuration is kept."""
@@ -160,25 +175,45 @@ class Kept:
 
     def rubbish(self) -> list[Path]:
         """Return what a killed run left of keeping or discarding."""
-        return [path for path in (self._new, self._old) if path.is_dir()]
+        limits = [] if self.there() else [self._limits]
+        return [path for path in (self._new, self._old, *limits) if path.exists()]
 
     def clean(self) -> None:
         """Remove that."""
         for path in self.rubbish():
-            shutil.rmtree(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
-    def keep(self) -> bool:
-        """Keep the present configuration, unless one is kept already or there is none; returns whether it was done."""
+    def keep(self, limits: Mapping[str, int]) -> bool:
+        """Keep the present configuration and the present limits of the container, see `present`.
+
+        Not when one is kept already or there is none; returns whether it was done.
+        """
         if self.there() or not self.config.is_dir():
             return False
         self.clean()
         copy_tree(self.config, self._new)
+        self._limits.write_text(json.dumps(dict(limits)), encoding="utf-8")
         self._new.rename(self.previous)
         return True
 
+    def limits(self) -> dict[str, int]:
+        """Return the limits that are kept, {} when there are none."""
+        try:
+            kept = json.loads(self._limits.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {name: kept[name] for name in LIMITS if isinstance(kept, dict) and isinstance(kept.get(name), int)}
+
     def put_back(self) -> list[str]:
         """Give the configuration its kept content; returns what was done."""
-        return copy_tree(self.previous, self.config) if self.there() else []
+        if not self.there():
+            return []
+        # What the program is told next is another thing than what the marker says that it has read.
+        self._marker.unlink(missing_ok=True)
+        return copy_tree(self.previous, self.config)
 
     def discard(self) -> bool:
         """Keep it no longer; returns whether there was one."""
@@ -241,6 +276,10 @@ class Fallback:
         if done:
             self.actions.append(f"{what} {self.kept.config}")
 
+    def found(self) -> str:
+        """Return how the container is now, see `_record.found`; "" in check mode."""
+        return "" if self.check_mode else _record.found(self.run_command, self.name, self.base)
+
     def both(self) -> tuple[dict[str, Any], bool]:
         """Return `present` of the container, and whether another one has its other name."""
         # Docker also tells of the one when there is no other.
@@ -253,14 +292,12 @@ class Fallback:
         given = {name: params[name] for name in ("group", "files", "secrets")}
         return {**given, "path": str(self.kept.config), "owner": None, "mode": "0750", "purge": True}
 
-    def keep(self, run: str, *, anew: bool) -> None:
-        """Keep what is sound, before `run` changes the container or, with `anew`, makes it anew."""
+    def keep(self, *, anew: bool) -> None:
+        """Keep what is sound, before the container is changed or, with `anew`, made anew."""
         there, aside = self.both()
-        if not self.check_mode:
-            _record.forget(self.base, run)
         # What is there beside a kept one is unproven.
         if there.get("sound") or aside:
-            self.note("keep", not self.check_mode and self.kept.keep())
+            self.note("keep", not self.check_mode and self.kept.keep(there.get("limits", {})))
         self.docker(container_steps("kept", self.name, there, aside, self.kept.there(), anew=anew))
 
     def settle(self) -> None:

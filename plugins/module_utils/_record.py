@@ -1,20 +1,22 @@
 # Copyright: nextcloud_talk.hpb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""With what each container was deployed, and how it was found when that had come to its end.
+"""With what each container was deployed, and how it was found then.
 
-`containers.json` beside the directories of all containers holds the digest of the settings of the backend (`settings`),
-and under `containers` for each name
+`containers.json` beside the directories of all containers holds under `containers` for each name
 
     wanted  digest of everything that the role was given, and of how a container is made of it
-    found   digest of the container as the engine describes it, of the image that has its name now, and of its files
+    found   digest of the container as the engine describes it, of the image that has its name, and of its files, at
+            the moment at which it was seen to be what is wanted
 
-While a container has both digests, there is nothing to do for it and nobody need look closer; one that somebody
-changed by hand, a limit or a file of its configuration, has another second one.
+While a container has both digests, there is nothing to do for it and nobody need look closer. One that anybody has
+changed since, by hand, by another run or by one that was killed, has another second one, whatever the record says; so
+nobody need tell the record of a change.
 
-The record is true as a whole or is not there: whoever is about to change a container writes the name of its run in its
-place first (`forget`), and a run that came to its end writes the record, unless another one was changing things
-meanwhile (`end`): of two at once neither knows what the other has left, so the next one looks at everything.
+What the host has beside its containers is not looked at like that. For it there are `settings`, the digest of the
+settings of the backend with which a run came to its end, `shared`, that of the secrets which all instances share, and
+`changing`, the run that has begun to change it (`begin`). The settings are known as long as no run has begun after the
+one that wrote them, and the secrets are the same.
 """
 
 from __future__ import annotations
@@ -70,12 +72,16 @@ def _lasting(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _file(path: Path) -> list[Any]:
-    status = path.lstat()
     content = ""
-    if stat.S_ISREG(status.st_mode):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-    elif stat.S_ISLNK(status.st_mode):
-        content = str(path.readlink())
+    try:
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif stat.S_ISLNK(status.st_mode):
+            content = str(path.readlink())
+    except FileNotFoundError:
+        # Another run is writing just now.
+        return []
     return [stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, content]
 
 
@@ -84,7 +90,7 @@ def _files(directory: Path) -> dict[str, list[Any]]:
     paths = [path for path in (config, marker) if path.exists()]
     for parent, directories, names in os.walk(config):
         paths += [Path(parent, name) for name in (*directories, *names)]
-    return {str(path.relative_to(directory)): _file(path) for path in paths}
+    return {str(path.relative_to(directory)): _file(path) for path in sorted(paths)}
 
 
 def fingerprint(entry: Mapping[str, Any], image_id: str, directory: Path) -> str:
@@ -106,20 +112,28 @@ def fingerprints(run: _reload.Run, entries: Iterable[Mapping[str, Any]], base: P
     return {name_of(entry): fingerprint(entry, ids[image_of(entry)], base / name_of(entry)) for entry in sound}
 
 
-def text(settings: str, containers: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the record as it is written."""
-    return json.dumps({"settings": settings, "containers": containers}, indent=4, sort_keys=True) + "\n"
+def found(run: _reload.Run, name: str, base: Path) -> str:
+    """Return the fingerprint of one container, "" when it is not healthy."""
+    return fingerprints(run, inspect(run, [name]), base).get(name, "")
 
 
-def parse(text_now: str) -> tuple[str, dict[str, dict[str, str]]]:
-    """Return the settings and the containers of the record; ("", {}) when the file is none."""
+def parse(text_now: str) -> dict[str, Any]:
+    """Return the record, an empty one when the file is none."""
+    empty = {"settings": "", "shared": "", "changing": "", "containers": {}}
     try:
         record = json.loads(text_now)
-        settings, containers = str(record["settings"]), dict(record["containers"])
-        whole = all({"wanted", "found"} <= set(one) for one in containers.values())
-    except (ValueError, TypeError, KeyError):
-        return "", {}
-    return (settings, containers) if whole else ("", {})
+    except (ValueError, RecursionError):
+        return empty
+    if not isinstance(record, dict):
+        return empty
+    words = {name: record[name] for name in ("settings", "shared", "changing") if isinstance(record.get(name), str)}
+    containers = record.get("containers")
+    whole = {
+        name: one
+        for name, one in (containers.items() if isinstance(containers, dict) else ())
+        if isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("wanted", "found"))
+    }
+    return {**empty, **words, "containers": whole}
 
 
 def content(base: Path) -> str:
@@ -130,68 +144,59 @@ def content(base: Path) -> str:
         return ""
 
 
-def changing(text_now: str) -> str | None:
-    """Return the run that is changing a container, "" when there were several; None when the file is no such note."""
+def shared(base: Path) -> str:
+    """Return the digest of the secrets that all instances share, "" when there are none."""
     try:
-        note = json.loads(text_now)
-    except ValueError:
-        return None
-    return str(note["changing"]) if isinstance(note, dict) and "changing" in note else None
+        document = json.loads((base / "secrets" / "secrets.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    own = {name: value for name, value in document.items() if name != "instances"} if isinstance(document, dict) else {}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def _note(run: str) -> str:
-    return json.dumps({"changing": run}) + "\n"
+def settings(record: Mapping[str, Any], base: Path) -> str:
+    """Return with which settings the host is as deployed, "" when that is not known for certain."""
+    return record["settings"] if not record["changing"] and record["shared"] == shared(base) else ""
 
 
-def forget(base: Path, run: str) -> None:
-    """Put the name of a run in the place of the record, since that is about to change a container in `base`."""
-    if not base.is_dir():
-        return
-    now = changing(content(base))
-    if now == run:
-        return
+def text(record: Mapping[str, Any]) -> str:
+    """Return the record as it is written."""
+    return json.dumps(record, indent=4, sort_keys=True) + "\n"
+
+
+def begin(base: Path, run: str) -> None:
+    """Write down that a run is about to change what the host has beside its containers."""
+    base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    record = {**parse(content(base)), "settings": "", "changing": run}
     temporary = base / f".{NAME}.new"
     temporary.unlink(missing_ok=True)
     try:
         temporary.touch(mode=0o600)
-        temporary.write_text(_note(run if now is None else ""), encoding="utf-8")
+        temporary.write_text(text(record), encoding="utf-8")
         temporary.replace(base / NAME)
     except OSError:
-        # On a full disk what was before must still be put back, and none is as good a note.
+        # On a full disk what was before must still be put back, and no record is as good.
         temporary.unlink(missing_ok=True)
         (base / NAME).unlink(missing_ok=True)
 
 
-def end(base: Path, run: str, before: str, record: str) -> str:
-    """Return what the file is to be at the end of a run: the record, if no other run changed anything meanwhile.
+def ended(base: Path, run: str, digest: str, containers: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return the record as it is to be at the end of a run with the settings `digest`.
 
-    `before` is the digest of the file when the run began, see `digest`.
+    `containers` are those that it saw to be what is wanted. Those that it left alone, or that were not healthy, are as
+    they were recorded. Of two runs that change the host at once with different settings none knows what it is like in
+    the end: then the settings are not known.
     """
-    text_now = content(base)
-    now = changing(text_now)
-    if now == run or digest(text_now) == before:
-        return record
-    return text_now if now is None else _note("")
+    record = parse(content(base))
+    fresh = {name: dict(one) for name, one in containers.items() if one["found"]}
+    known = {**record, "containers": {**record["containers"], **fresh}}
+    if record["changing"] == run:
+        return {**known, "settings": digest, "shared": shared(base), "changing": ""}
+    if record["settings"] == digest:
+        return known
+    return {**known, "settings": "", "changing": ""}
 
 
-def digest(text_now: str) -> str:
-    """Return the digest of the file."""
-    return hashlib.sha256(text_now.encode()).hexdigest()
-
-
-def settled(record: Mapping[str, Mapping[str, str]], found: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return what was recorded of those that are as they were found then."""
-    return {name: dict(one) for name, one in record.items() if found.get(name) == one["found"]}
-
-
-def renewed(
-    digests: Mapping[str, str], before: Mapping[str, Mapping[str, str]], found: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """Return what to record of the containers that are found at the end of a run.
-
-    Of those that it left alone, since `before` has the same digest of them or the run did not come to them at all, it
-    is what was recorded before: what somebody changed by hand during the run was not deployed.
-    """
-    wanted = {name: one["wanted"] for name, one in before.items()} | dict(digests)
-    fresh = {name: {"wanted": wanted[name], "found": one} for name, one in found.items()}
-    return {name: before[name] if before.get(name, {}).get("wanted") == wanted[name] else fresh[name] for name in fresh}
+def settled(record: Mapping[str, Mapping[str, str]], now: Mapping[str, str]) -> dict[str, str]:
+    """Return with what those containers were deployed that are as they were found then, by name."""
+    return {name: one["wanted"] for name, one in record.items() if now.get(name) == one["found"]}

@@ -47,7 +47,7 @@ def added(before: tuple[str, str], after: tuple[str, str]) -> str:
 def kept_digest(marker: str) -> str:
     """Return the digest in the file `marker`, or an empty string when there is no such file."""
     try:
-        return Path(marker).read_text(encoding="utf-8").strip()
+        return Path(marker).read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         return ""
 

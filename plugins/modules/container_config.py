@@ -11,10 +11,9 @@ module: container_config
 short_description: Keep what is healthy of a container, then write its new configuration
 version_added: 0.1.0
 description:
-  - The first step of every change of a container. The name of the run takes the place of the record of
-    M(nextcloud_talk.hpb.container_record), the configuration directory C(config) is copied to C(config.previous) beside
-    it, and a container that is going to be made anew is stopped and renamed to NAME-previous. Then C(config) is made to
-    hold O(files), as M(nextcloud_talk.hpb.config_files) does it.
+  - The first step of every change of a container. The configuration directory C(config) is copied to C(config.previous)
+    beside it, with the limits of the container, and one that is going to be made anew is stopped and renamed to
+    NAME-previous. Then C(config) is made to hold O(files), as M(nextcloud_talk.hpb.config_files) does it.
   - What is kept already, by a run that was killed, is never replaced by something unproven, and what is not sound is
     not kept. M(nextcloud_talk.hpb.container_fallback) removes what is kept or puts it back.
   - Works with the program C(docker) on the host.
@@ -45,12 +44,6 @@ options:
     description: Whether the container is going to be made anew.
     type: bool
     default: false
-  run:
-    description:
-      - Name of the run of Ansible, of which no other has the same. It takes the place of the record, so that of two
-        that work at once none takes for its own what the other did.
-    type: str
-    default: ""
   group:
     description: Name or gid of the group of the configuration.
     type: str
@@ -105,7 +98,7 @@ def change(module: AnsibleModule) -> dict[str, Any]:
     """Keep, then write; returns the module's result."""
     params = module.params
     found = _fallback.Fallback(module.run_command, params["container"], params["directory"], module.check_mode)
-    found.keep(params["run"], anew=params["anew"])
+    found.keep(anew=params["anew"])
     written = _files.bring(found.options(params), module.check_mode)
     return {
         **{key: written[key] for key in ("changed", "written", "diff")},
@@ -121,7 +114,6 @@ def main() -> None:
             "container": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
             "anew": {"type": "bool", "default": False},
-            "run": {"type": "str", "default": ""},
             "group": {"type": "str", "aliases": ["gid"]},
             "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},

@@ -39,17 +39,12 @@ options:
     required: true
   state:
     description:
+      - V(tried) changes nothing; what is kept stays until it is known whether the container is good.
       - V(settled) removes what is kept.
       - V(restored) puts what is kept back, starts it or has it read again, and waits until it is healthy.
     type: str
-    choices: [settled, restored]
+    choices: [tried, settled, restored]
     required: true
-  run:
-    description:
-      - Name of the run of Ansible, of which no other has the same. It takes the place of the record, so that of two
-        that work at once none takes for its own what the other did.
-    type: str
-    default: ""
   signal:
     description: With O(state=restored), the signal on which the program reads its configuration again. Empty for none.
     type: str
@@ -91,6 +86,12 @@ actions:
   type: list
   elements: str
   returned: success
+found:
+  description:
+    - With O(state=tried) and O(state=settled), a digest of how the container, its image and its configuration are at
+      the end, for M(nextcloud_talk.hpb.container_record). Empty when it is not healthy, and in check mode.
+  type: str
+  returned: success
 restored:
   description: With O(state=restored), whether there was anything to put back.
   type: bool
@@ -118,7 +119,6 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
     _evidence,
     _fallback,
     _files,
-    _record,
     _reload,
 )
 
@@ -176,25 +176,27 @@ class Fallback(_fallback.Fallback):
         self.note("put back", bool(steps))
         if aside:
             self.docker(_fallback.container_steps("restored", self.name, there, aside, True))
-        elif steps or not there["running"]:
-            self.have_read()
+        else:
+            self.docker(_fallback.set_limits(self.name, there["limits"], self.kept.limits()))
+            if steps or not there["running"]:
+                self.have_read()
         healthy = self.healthy()
         self.kept.discard()
         return {"restored": True, "healthy": healthy, "image": self.present(self.name).get("image", ""), "log": log}
 
     def run(self, state: str) -> dict[str, Any]:
         """Bring it to the state; returns the module's result."""
-        result = {"restored": False, "healthy": False, "image": "", "log": []}
+        result = {"restored": False, "healthy": False, "image": "", "log": [], "found": ""}
         if state == "settled":
             self.settle()
+        if state != "restored":
+            result["found"] = self.found()
         else:
             there, aside = self.both()
-            if not self.check_mode:
-                _record.forget(self.base, self.module.params["run"])
             # A kept container without a kept configuration is rubbish, see _fallback.
-            result = self.restore(there, aside and self.kept.there())
+            result |= self.restore(there, aside and self.kept.there())
         # A copy of the configuration comes and goes within one run; that is no change of the host.
-        noted = [action for action in self.actions if state != "settled" or action.startswith("docker ")]
+        noted = [action for action in self.actions if state == "restored" or action.startswith("docker ")]
         return {"changed": bool(noted), "kept": self.kept.there(), "actions": self.actions, **result}
 
 
@@ -204,8 +206,7 @@ def main() -> None:
         argument_spec={
             "container": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
-            "state": {"type": "str", "required": True, "choices": ["settled", "restored"]},
-            "run": {"type": "str", "default": ""},
+            "state": {"type": "str", "required": True, "choices": ["tried", "settled", "restored"]},
             "signal": {"type": "str", "default": ""},
             "answer": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 90},

@@ -90,6 +90,12 @@ differing:
   elements: str
   returned: success
   sample: [server.conf]
+found:
+  description:
+    - A digest of how the container, its image and its configuration were before all else was looked at, for
+      M(nextcloud_talk.hpb.container_record). Empty when it is not healthy, and in check mode.
+  type: str
+  returned: success
 signalled:
   description: Whether the program is to read its configuration again.
   type: bool
@@ -114,6 +120,8 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     found = _fallback.Fallback(module.run_command, params["container"], params["directory"], module.check_mode)
     present = found.set_right()
+    # Before the comparisons, so that what somebody changes meanwhile is not taken for what was compared.
+    fingerprint = found.found()
     compared = _files.bring(found.options(params), check_mode=True)
     differing = compared["written"] + compared["removed"] or ([ATTRIBUTES] if compared["actions"] else [])
     read = _reload.kept_digest(str(Path(params["directory"]) / "reloaded"))
@@ -124,6 +132,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "kept": found.kept.there(),
         "actions": found.actions,
         "differing": differing,
+        "found": fingerprint,
         "signalled": signalled,
         "diff": compared["diff"],
     }

@@ -11,14 +11,11 @@ module: container_record
 short_description: Write down what is deployed, and how each container is
 version_added: 0.1.0
 description:
-  - Writes C(containers.json) into the directory that holds the directories of all containers - a digest of the settings
-    of the backend, and for each container that is healthy now the digest of what it was deployed with, and one of how
-    it is, of the id that the name of its image has, and of its configuration.
+  - Keeps C(containers.json) in the directory that holds the directories of all containers - the digest of the settings
+    of the backend, and for each container the digest of what it was deployed with, and of how it was found then.
   - The next run has nothing to do with a container that still has both, see
-    RV(nextcloud_talk.hpb.host_preflight#module:settled). Who is about to change anything puts the name of the run in
-    the place of the record first, as M(nextcloud_talk.hpb.container_config) does.
+    RV(nextcloud_talk.hpb.host_preflight#module:settled). Who changes a container need not tell this module.
   - Writes O(files) beside it in the same go.
-  - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
 extends_documentation_fragment:
@@ -36,8 +33,8 @@ attributes:
 options:
   state:
     description:
-      - V(begun) puts the name of the run in the place of the record, before anything is changed.
-      - V(done) writes the record, unless another run changed containers meanwhile; then the next one looks at all.
+      - V(begun) writes down that a run is about to change what the host has beside the containers.
+      - V(done) writes down what the run has come to. The settings only, if no other run has begun meanwhile.
     type: str
     choices: [begun, done]
     default: done
@@ -45,10 +42,6 @@ options:
     description: Name of the run of Ansible, of which no other has the same.
     type: str
     required: true
-  before:
-    description: RV(nextcloud_talk.hpb.host_preflight#module:record) at the beginning of the run.
-    type: str
-    default: ""
   base_dir:
     description: Directory that holds the directories of all containers.
     type: path
@@ -57,14 +50,11 @@ options:
     description: Digest of the settings of the backend.
     type: str
     default: ""
-  digests:
-    description: Digest of everything with which each container that the run came to is deployed, by its name.
-    type: dict
-    default: {}
-  settled:
+  containers:
     description:
-      - RV(nextcloud_talk.hpb.host_preflight#module:settled) at the beginning of the run. What was recorded of a
-        container that the run left alone stays as it is, so that what somebody changed by hand meanwhile is noticed.
+      - Of each container that the run saw to be what is wanted, by its name, C(wanted), the digest of what that is, and
+        C(found), what M(nextcloud_talk.hpb.container_look), M(nextcloud_talk.hpb.container_reload) or
+        M(nextcloud_talk.hpb.container_fallback) returned of it. One that was not healthy has an empty one.
     type: dict
     default: {}
 seealso:
@@ -77,11 +67,11 @@ EXAMPLES = r"""
   nextcloud_talk.hpb.container_record:
     base_dir: /opt/nextcloud-talk-hpb
     run: 9f1c0b7d52aa4e33
-    before: "{{ preflight.record }}"
     settings: 60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752
-    digests:
-      nats: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-    settled: "{{ preflight.settled }}"
+    containers:
+      nats:
+        wanted: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+        found: "{{ look.found }}"
     files:
       - name: deployed.json
         mode: "0600"
@@ -96,7 +86,6 @@ recorded:
   returned: success
 """
 
-import shutil  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -109,20 +98,15 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
 
 
 def write(module: AnsibleModule) -> dict[str, Any]:
-    """Look at the containers, and write all; returns the module's result."""
+    """Write all; returns the module's result."""
     params = module.params
-    base, digests, before = Path(params["base_dir"]), params["digests"], params["settled"]
+    base = Path(params["base_dir"])
     if params["state"] == "begun":
         if not module.check_mode:
-            _record.forget(base, params["run"])
+            _record.begin(base, params["run"])
         return {"changed": False, "recorded": []}
-    # In a dry run a bare host has none.
-    names = sorted({*digests, *before})
-    entries = _record.inspect(module.run_command, names) if names and shutil.which("docker") else []
-    found = _record.fingerprints(module.run_command, entries, base)
-    text = _record.text(params["settings"], _record.renewed(digests, before, found))
-    content = _record.end(base, params["run"], params["before"], text)
-    record = {"name": _record.NAME, "mode": "0600", "content": content}
+    record = _record.ended(base, params["run"], params["settings"], params["containers"])
+    own = {"name": _record.NAME, "mode": "0600", "content": _record.text(record), "secret": False}
     wanted = {
         "path": str(base),
         "owner": None,
@@ -132,8 +116,8 @@ def write(module: AnsibleModule) -> dict[str, Any]:
         "secrets": params["secrets"],
     }
     result = _files.bring({**wanted, "files": params["files"]}, module.check_mode)
-    _files.bring({**wanted, "files": [{**record, "secret": False}]}, module.check_mode)
-    return {"changed": result["changed"], "diff": result["diff"], "recorded": sorted(_record.parse(content)[1])}
+    _files.bring({**wanted, "files": [own]}, module.check_mode)
+    return {"changed": result["changed"], "diff": result["diff"], "recorded": sorted(record["containers"])}
 
 
 def main() -> None:
@@ -143,11 +127,9 @@ def main() -> None:
             "base_dir": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["begun", "done"], "default": "done"},
             "run": {"type": "str", "required": True},
-            "before": {"type": "str", "default": ""},
             "settings": {"type": "str", "default": ""},
-            "digests": {"type": "dict", "default": {}},
-            "settled": {"type": "dict", "default": {}},
-            "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
+            "containers": {"type": "dict", "default": {}},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": _files.FILE},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
         },
         supports_check_mode=True,

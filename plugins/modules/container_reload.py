@@ -12,7 +12,8 @@ short_description: Make the program in a container read its changed configuratio
 version_added: 0.1.0
 description:
   - Sends a signal to a running container when the digest of what it reloads differs from the digest that
-    is kept in O(marker), waits until the program has answered in its log, and only then keeps the new digest.
+    is kept in the file C(reloaded) in O(directory), waits until the program has answered in its log, and only then
+    keeps the new digest.
   - A program that logs O(refusal) instead fails the module at once, with that line.
   - A run that ends between writing the configuration and the answer is therefore completed by the next one.
 author:
@@ -48,8 +49,8 @@ options:
     description: Digest of everything that the program reads when it gets the signal.
     type: str
     required: true
-  marker:
-    description: File on the host that keeps the digest which was answered last.
+  directory:
+    description: Directory that holds the C(config) of the container, and the digest which was answered last.
     type: path
     required: true
   force:
@@ -58,10 +59,10 @@ options:
     default: false
   settle:
     description:
-      - Directory that holds the C(config) of the container. What M(nextcloud_talk.hpb.container_config) keeps of it
-        goes once all was read, as with O(nextcloud_talk.hpb.container_fallback#module:state=settled). Without it that
-        stays.
-    type: path
+      - Whether what M(nextcloud_talk.hpb.container_config) keeps of the container goes once all was read, as with
+        O(nextcloud_talk.hpb.container_fallback#module:state=settled).
+    type: bool
+    default: false
   timeout:
     description: Seconds to wait for the answer.
     type: int
@@ -75,10 +76,16 @@ EXAMPLES = r"""
     signal: SIGHUP
     answer: Received SIGHUP, reloading
     digest: "{{ server_conf | hash('sha256') }}"
-    marker: /opt/nextcloud-talk-hpb/signalling/reloaded
+    directory: /opt/nextcloud-talk-hpb/signalling
 """
 
 RETURN = r"""
+found:
+  description:
+    - A digest of how the container, its image and its configuration are at the end, for
+      M(nextcloud_talk.hpb.container_record). Empty when it is not healthy, and in check mode.
+  type: str
+  returned: success
 signalled:
   description: Whether the signal was (or, in check mode, would be) sent.
   type: bool
@@ -91,13 +98,23 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _fallback, _reload  # noqa: E402
 
 
-def keep(module: AnsibleModule) -> None:
-    """Keep the digest in the marker file, atomically."""
-    marker = module.params["marker"]
-    temporary = Path(f"{marker}.new")
+def tell(module: AnsibleModule, marker: Path) -> None:
+    """Send the signal, and keep the digest in the marker, atomically, once it was answered."""
+    wanted = module.params
+    # From now on the program may have read something else.
+    marker.unlink(missing_ok=True)
+    _reload.send(
+        module.run_command,
+        wanted["container"],
+        wanted["signal"],
+        wanted["answer"],
+        refusal=wanted["refusal"],
+        timeout=wanted["timeout"],
+    )
+    temporary = marker.with_name(f"{marker.name}.new")
     temporary.touch(mode=0o600)
     temporary.chmod(0o600)
-    temporary.write_text(module.params["digest"] + "\n", encoding="utf-8")
+    temporary.write_text(wanted["digest"] + "\n", encoding="utf-8")
     temporary.replace(marker)
 
 
@@ -110,39 +127,30 @@ def main() -> None:
             "answer": {"type": "str", "required": True},
             "refusal": {"type": "str", "default": ""},
             "digest": {"type": "str", "required": True},
-            "marker": {"type": "path", "required": True},
+            "directory": {"type": "path", "required": True},
             "force": {"type": "bool", "default": False},
-            "settle": {"type": "path"},
+            "settle": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 15},
         },
         supports_check_mode=True,
     )
-    stale = _reload.kept_digest(module.params["marker"]) != module.params["digest"]
-    # Also after a start in the same run: that the program has read a file is certain only when it has answered.
-    needed = stale or module.params["force"]
-    if needed and not module.check_mode:
-        wanted = module.params
-        try:
-            _reload.send(
-                module.run_command,
-                wanted["container"],
-                wanted["signal"],
-                wanted["answer"],
-                refusal=wanted["refusal"],
-                timeout=wanted["timeout"],
-            )
-        except _reload.ReloadError as error:
-            module.fail_json(msg=str(error))
-        keep(module)
-    if module.params["settle"]:
-        try:
-            kept = _fallback.Fallback(
-                module.run_command, module.params["container"], module.params["settle"], module.check_mode
-            )
+    wanted = module.params
+    marker = Path(wanted["directory"], "reloaded")
+    kept = _fallback.Fallback(module.run_command, wanted["container"], wanted["directory"], module.check_mode)
+    try:
+        # Also after a start in the same run: that the program has read a file is certain only when it has answered.
+        needed = wanted["force"] or _reload.kept_digest(str(marker)) != wanted["digest"]
+        if needed and not module.check_mode:
+            tell(module, marker)
+        if wanted["settle"]:
             kept.settle()
-        except _fallback.FallbackError as error:
-            module.fail_json(msg=str(error))
-    module.exit_json(changed=needed, signalled=needed)
+        found = kept.found()
+    except (_reload.ReloadError, _fallback.FallbackError) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        where = error.filename or marker
+        module.fail_json(msg=f"{where} cannot be read or written: {error.strerror}. Mend that, run again.")
+    module.exit_json(changed=needed, signalled=needed, found=found)
 
 
 if __name__ == "__main__":

@@ -135,17 +135,15 @@ images:
   returned: success
 settled:
   description:
-    - What is recorded of those of our containers, by name, that are healthy, beside which no killed run has left
-      anything, and that are in every respect as M(nextcloud_talk.hpb.container_record) found them.
-    - Each with the digest of what it was deployed with (C(wanted)) and of how it was found then (C(found)).
+    - With what they were deployed (a digest), by name, of those of our containers that are healthy, beside which no
+      killed run has left anything, and that are in every respect as they were found then, see
+      M(nextcloud_talk.hpb.container_record).
   type: dict
   returned: success
 settings:
-  description: Digest of the settings that were deployed last, as recorded; empty when that is not known for certain.
-  type: str
-  returned: success
-record:
-  description: Digest of the record of M(nextcloud_talk.hpb.container_record) as it is now.
+  description:
+    - Digest of the settings with which the host is as deployed, as M(nextcloud_talk.hpb.container_record) has it.
+      Empty when that is not known for certain.
   type: str
   returned: success
 networks:
@@ -239,8 +237,8 @@ def held_ports(container: dict) -> list[str]:
     return ["/".join(reversed(port.split("/"))) for port in container["HostConfig"].get("PortBindings") or {}]
 
 
-def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str, dict], base: Path) -> dict[str, dict]:
-    """Return what is recorded of those that are as recorded, and beside which no killed run has left anything."""
+def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str, dict], base: Path) -> dict[str, str]:
+    """Return with what those were deployed that are as recorded, and beside which no killed run has left anything."""
     candidates = [one for name, one in containers.items() if name in record and not _fallback.Kept(base / name).there()]
     return _record.settled(record, _record.fingerprints(module.run_command, candidates, base))
 
@@ -336,8 +334,7 @@ def main() -> None:
     known |= {address for found in addresses.values() for address in found}
     containers = our_containers(module) if version else {}
     networks = our_networks(module) if version else []
-    written = _record.content(base)
-    settings, record = _record.parse(written)
+    record = _record.parse(_record.content(base))
     facts = {
         "architecture": platform.machine(),
         "distribution": release.get("ID", "unknown"),
@@ -367,9 +364,8 @@ def main() -> None:
         engine=version,
         containers={name: one["State"]["StartedAt"] for name, one in containers.items()},
         images={name: _record.image_of(one) for name, one in containers.items()},
-        settings=settings,
-        record=_record.digest(written),
-        settled=settled(module, containers, record, base),
+        settings=_record.settings(record, base),
+        settled=settled(module, containers, record["containers"], base),
         networks=networks,
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,

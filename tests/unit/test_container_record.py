@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import sys
 
 import module_process
@@ -74,25 +75,33 @@ class Host:
         given = {"base_dir": str(self.base), **options}
         return module_process.run(module, given, check, PATH=str(self.directory))
 
-    def record(self, check=False, run="1", before=None, digests=None, settled=None):
-        options = {
-            "run": run,
-            "before": self.look()["record"] if before is None else before,
-            "settings": "d",
-            "digests": {"nats": "a", "traefik": "b", "janus": "c"} if digests is None else digests,
-            "settled": settled or {},
-            "files": [{"name": "deployed.json", "mode": "0600", "content": "{}"}],
-        }
-        return self.run("container_record", check, **options)
-
     def begin(self, run):
-        self.run("container_record", state="begun", run=run, files=[])
+        self.run("container_record", state="begun", run=run)
+
+    def found(self, name):
+        """What a run sees of a container that it has just dealt with."""
+        place = {"container": name, "directory": str(self.base / name), "state": "tried"}
+        (self.directory / "engine.json").write_text(json.dumps(self.containers))
+        (self.directory / "images.json").write_text(json.dumps(self.images))
+        return module_process.run("container_fallback", place, PATH=str(self.directory))["found"]
+
+    def end(self, run="1", settings="d", check=False, **found):
+        """The end of a run that has seen containers, each with its digest and what `found` returned of it."""
+        seen = {name: {"wanted": one[0], "found": one[1]} for name, one in found.items()}
+        files = [{"name": "deployed.json", "mode": "0600", "content": "{}"}]
+        return self.run("container_record", check, run=run, settings=settings, containers=seen, files=files)
+
+    def record(self, run="1", settings="d", check=False):
+        """A whole run that looks at both containers."""
+        if not check:
+            self.begin(run)
+        return self.end(run, settings, check, nats=("a", self.found("nats")), traefik=("b", self.found("traefik")))
 
     def look(self):
         return self.run("host_preflight", names=["localhost"], media_ip="127.0.0.1", min_free_mb=0)
 
     def settled(self):
-        return {name: one["wanted"] for name, one in self.look()["settled"].items()}
+        return self.look()["settled"]
 
 
 @pytest.fixture
@@ -117,7 +126,7 @@ def test_what_is_as_it_was_deployed_is_settled(host):
     assert host.settled() == {"nats": "a", "traefik": "b"}
     # Written again it is the same to the byte.
     text = path.read_text()
-    assert host.record()["changed"] is False
+    assert host.record("2")["changed"] is False
     assert path.read_text() == text
 
 
@@ -177,8 +186,9 @@ def test_an_image_that_has_a_name_no_longer_is_looked_at(host):
     assert host.settled() == {}
 
 
-def test_what_is_not_healthy_is_not_written_down(host):
+def test_of_what_is_not_healthy_nothing_new_is_written_down(host):
     host.containers[0]["State"]["Health"]["Status"] = "unhealthy"
+    assert host.found("nats") == ""
     assert host.record()["recorded"] == ["traefik"]
     host.containers[0]["State"]["Health"]["Status"] = "healthy"
     assert host.settled() == {"traefik": "b"}
@@ -190,78 +200,112 @@ def test_a_dry_run_writes_nothing(host):
     assert sorted(path.name for path in host.base.iterdir()) == ["nats", "traefik"]
 
 
-def test_a_dry_run_on_a_host_without_an_engine(host):
-    (host.directory / "docker").unlink()
-    assert host.record(check=True)["recorded"] == []
+def test_a_host_without_a_directory_of_ours(host):
+    shutil.rmtree(host.base)
+    assert host.end(check=True)["recorded"] == []
+    host.begin("1")
+    assert host.base.stat().st_mode & 0o777 == 0o755
+    host.end("1")
+    assert host.look()["settings"] == "d"
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", '{"nats"', "[]", "1", '{"settings": "d"}', '{"settings": "d", "containers": {"nats": {"wanted": "a"}}}'],
-)
+DAMAGED = {
+    "empty": "",
+    "half": '{"nats"',
+    "a list": "[]",
+    "a number": "1",
+    "other types": '{"settings": ["d"], "changing": 1, "containers": ["nats"]}',
+    "a container that is a list": '{"containers": {"nats": ["wanted", "found"]}}',
+    "half a container": '{"containers": {"nats": {"wanted": "a"}}}',
+    "numbers": '{"containers": {"nats": {"wanted": 1, "found": 2}}}',
+    "too deep": "[" * 100000,
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_record_is_none(host, text):
     (host.base / _record.NAME).write_text(text)
     assert (host.look()["settings"], host.settled()) == ("", {})
+    host.record()
+    assert (host.look()["settings"], host.settled()) == ("d", {"nats": "a", "traefik": "b"})
 
 
-def test_while_a_run_changes_anything_nothing_is_known_for_certain(host):
+def test_while_a_run_changes_the_host_its_settings_are_not_known(host):
     host.record()
     host.begin("2")
-    assert (host.look()["settings"], host.settled()) == ("", {})
-    # It dies; the next one has found that, and ends well, or has changed something itself.
-    found = host.look()["record"]
-    assert host.record(run="3", before=found)["recorded"] == ["nats", "traefik"]
+    # Of the containers the record says what it has seen, and they are looked at each time.
+    assert (host.look()["settings"], host.settled()) == ("", {"nats": "a", "traefik": "b"})
+    # It dies; the next one begins as well, and ends.
     host.begin("3")
-    host.begin("3")
-    assert host.record(run="3", before="other")["recorded"] == ["nats", "traefik"]
-    assert host.settled() == {"nats": "a", "traefik": "b"}
+    assert host.look()["settings"] == ""
+    host.end("3", "e")
+    assert (host.look()["settings"], host.settled()) == ("e", {"nats": "a", "traefik": "b"})
 
 
-def test_of_two_runs_at_once_none_is_recorded(host):
+def test_other_secrets_that_all_share_are_other_settings(host):
+    path = host.base / "secrets/secrets.json"
+    path.parent.mkdir()
+    for document, known in (
+        ({"janus_admin": "1", "instances": {}}, False),
+        ({"instances": {"nc": {"backend": "2"}}, "janus_admin": "1"}, True),
+        ({"janus_admin": "3", "instances": {}}, False),
+    ):
+        path.write_text(json.dumps(document))
+        assert host.look()["settings"] == ("d" if known else "")
+        host.record()
+    path.write_text("damaged")
+    assert host.look()["settings"] == ""
+
+
+ORDERS = {
+    "one within the other": ["begin 2", "begin 3", "end 3", "end 2"],
+    "one after the other has begun": ["begin 2", "begin 3", "end 2", "end 3"],
+    "begun by one that knew no better": ["begin 3", "begin 2", "end 2", "end 3"],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_what_two_runs_with_different_settings_have_made_of_the_host_is_not_known(host, order):
     host.record()
-    start = host.look()["record"]
-    # Both change something; the first one ends, then the other.
-    host.begin("2")
-    host.begin("3")
-    assert host.record(run="2", before=start)["recorded"] == []
-    assert host.record(run="3", before=start)["recorded"] == []
-    assert host.settled() == {}
-    # The next one looks at all, and knows.
-    assert host.record(run="4")["recorded"] == ["nats", "traefik"]
-    # One that changes nothing knows nothing of what another one has done meanwhile, and leaves that alone.
-    start = host.look()["record"]
-    host.begin("5")
-    assert host.record(run="6", before=start)["recorded"] == []
-    assert host.record(run="5", before=start)["recorded"] == []
-    start = host.record(run="7") and host.look()["record"]
-    host.begin("8")
-    host.containers[0]["HostConfig"]["Memory"] = 4096
-    host.record(run="8", before=start)
-    host.containers[0]["HostConfig"]["Memory"] = 1024
-    host.record(run="9", before=start)
-    assert host.settled() == {"traefik": "b"}
+    for word, run in (step.split() for step in order):
+        if word == "begin":
+            host.begin(run)
+        else:
+            host.end(run, settings=run)
+    assert host.look()["settings"] == ""
+    # The next one makes the host as it is to be, and knows it.
+    host.begin("4")
+    host.end("4", settings="4")
+    assert host.look()["settings"] == "4"
 
 
-@pytest.mark.parametrize("digests", [{"nats": "a", "traefik": "e"}, {"traefik": "e"}])
-def test_what_a_hand_changes_while_a_run_leaves_it_alone_is_noticed(host, digests):
+def test_a_run_that_does_not_touch_the_host_leaves_its_settings_known(host):
     host.record()
-    start = host.look()
+    assert host.end("2", nats=("c", host.found("nats")))["recorded"] == ["nats", "traefik"]
+    assert (host.look()["settings"], host.settled()) == ("d", {"nats": "c", "traefik": "b"})
+    # Another one begins and ends meanwhile.
+    host.begin("3")
+    host.end("3", settings="e")
+    host.end("4", settings="d")
+    assert host.look()["settings"] == ""
+
+
+def test_what_is_changed_after_it_was_seen_is_noticed_whoever_did_it(host):
+    host.record()
+    nats, traefik = host.found("nats"), host.found("traefik")
+    # A hand, or another run, before this one ends: of what it looked at, and of what it left alone.
     host.containers[0]["HostConfig"]["Memory"] = 4096
     host.containers[1]["HostConfig"]["Memory"] = 4096
-    # The run leaves nats alone, or does not come to it at all; traefik it makes otherwise.
-    done = host.record(before=start["record"], digests=digests, settled=start["settled"])
-    assert done["recorded"] == ["nats", "traefik"]
-    assert host.settled() == {"traefik": "e"}
-    # Taken back it is as it was deployed.
+    host.end("2", nats=("c", nats))
+    assert host.settled() == {}
+    # The other run comes to its end as well, before or after.
+    host.end("3", traefik=("e", host.found("traefik")))
+    host.end("4", nats=("c", nats), traefik=("b", traefik))
+    assert host.settled() == {}
+    # Taken back they are as they were deployed.
     host.containers[0]["HostConfig"]["Memory"] = 1024
-    assert host.settled() == {"nats": "a", "traefik": "e"}
-
-
-def test_a_container_that_is_gone_is_in_no_record(host):
-    host.record()
-    start = host.look()
-    del host.containers[0]
-    assert host.record(before=start["record"], digests={}, settled=start["settled"])["recorded"] == ["traefik"]
+    host.containers[1]["HostConfig"]["Memory"] = 1024
+    assert host.settled() == {"nats": "c", "traefik": "b"}
 
 
 def test_a_file_that_cannot_be_written_is_named(host):
