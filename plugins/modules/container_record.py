@@ -129,7 +129,7 @@ def main() -> None:
             "run": {"type": "str", "required": True},
             "settings": {"type": "str", "default": ""},
             "containers": {"type": "dict", "default": {}},
-            "files": {"type": "list", "elements": "dict", "default": [], "options": _files.FILE},
+            "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
         },
         supports_check_mode=True,

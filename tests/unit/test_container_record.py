@@ -76,7 +76,7 @@ class Host:
         return module_process.run(module, given, check, PATH=str(self.directory))
 
     def begin(self, run):
-        self.run("container_record", state="begun", run=run)
+        self.run("container_record", state="begun", run=run, files=[])
 
     def found(self, name):
         """What a run sees of a container that it has just dealt with."""
