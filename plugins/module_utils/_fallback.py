@@ -6,7 +6,7 @@
 Beside `config` there is `config.previous`, and beside the container NAME, when it is made anew, the stopped container
 NAME-previous. `config.previous` appears and disappears in one step (a rename), and it alone says that one is kept:
 
-- while it is there, it and NAME-previous (without one, NAME with the limits in `limits.previous`) were healthy last,
+- while it is there, it and NAME-previous (without one, NAME with the limits in `state.previous`) were healthy last,
   the others are unproven;
 - without it, `config` and NAME are what was healthy last, and NAME-previous is rubbish.
 
@@ -166,7 +166,7 @@ class Kept:
         self.previous = directory / f"config.{PREVIOUS}"
         self._new = directory / f"config.{PREVIOUS}.new"
         self._old = directory / f"config.{DISCARDED}"
-        self._limits = directory / f"limits.{PREVIOUS}"
+        self._state = directory / f"state.{PREVIOUS}"
         self._marker = directory / "reloaded"
 
     def there(self) -> bool:
@@ -175,8 +175,8 @@ class Kept:
 
     def rubbish(self) -> list[Path]:
         """Return what a killed run left of keeping or discarding."""
-        limits = [] if self.there() else [self._limits]
-        return [path for path in (self._new, self._old, *limits) if path.exists()]
+        state = [] if self.there() else [self._state]
+        return [path for path in (self._new, self._old, *state) if path.exists()]
 
     def clean(self) -> None:
         """Remove that."""
@@ -187,7 +187,7 @@ class Kept:
                 path.unlink()
 
     def keep(self, limits: Mapping[str, int]) -> bool:
-        """Keep the present configuration and the present limits of the container, see `present`.
+        """Keep the present configuration, what of it was read, and the limits of the container, see `present`.
 
         Not when one is kept already or there is none; returns whether it was done.
         """
@@ -195,25 +195,39 @@ class Kept:
             return False
         self.clean()
         copy_tree(self.config, self._new)
-        self._limits.write_text(json.dumps(dict(limits)), encoding="utf-8")
+        state = {"limits": dict(limits), "read": _reload.kept_digest(str(self._marker))}
+        self._state.write_text(json.dumps(state), encoding="utf-8")
         self._new.rename(self.previous)
         return True
 
-    def limits(self) -> dict[str, int]:
-        """Return the limits that are kept, {} when there are none."""
+    def _kept_state(self) -> dict[str, Any]:
         try:
-            kept = json.loads(self._limits.read_text(encoding="utf-8"))
+            state = json.loads(self._state.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+        return state if isinstance(state, dict) else {}
+
+    def limits(self) -> dict[str, int]:
+        """Return the limits that are kept, {} when there are none."""
+        kept = self._kept_state().get("limits")
         return {name: kept[name] for name in LIMITS if isinstance(kept, dict) and isinstance(kept.get(name), int)}
 
-    def put_back(self) -> list[str]:
-        """Give the configuration its kept content; returns what was done."""
+    def put_back(self) -> bool:
+        """Give the configuration its kept content; returns whether the program may know another one.
+
+        From then on, until `was_read`, it is not known what it has read.
+        """
         if not self.there():
-            return []
-        # What the program is told next is another thing than what the marker says that it has read.
+            return False
+        other = _reload.kept_digest(str(self._marker)) != self._kept_state().get("read", "")
         self._marker.unlink(missing_ok=True)
-        return copy_tree(self.previous, self.config)
+        return bool(copy_tree(self.previous, self.config)) or other
+
+    def was_read(self) -> None:
+        """Write down that the program has read what was put back."""
+        digest = self._kept_state().get("read")
+        if self.there() and isinstance(digest, str) and digest:
+            _reload.keep_digest(str(self._marker), digest)
 
     def discard(self) -> bool:
         """Keep it no longer; returns whether there was one."""

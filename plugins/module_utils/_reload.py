@@ -52,6 +52,15 @@ def kept_digest(marker: str) -> str:
         return ""
 
 
+def keep_digest(marker: str, digest: str) -> None:
+    """Write the digest into the file `marker`, atomically."""
+    temporary = Path(f"{marker}.new")
+    temporary.touch(mode=0o600)
+    temporary.chmod(0o600)
+    temporary.write_text(digest + "\n", encoding="utf-8")
+    temporary.replace(marker)
+
+
 def line_of(text: str, pattern: str) -> str:
     """Return the first whole line of the text in which the expression is found, "" when there is none."""
     return next((line.strip() for line in text.splitlines() if pattern and re.search(pattern, line)), "")

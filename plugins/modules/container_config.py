@@ -12,8 +12,9 @@ short_description: Keep what is healthy of a container, then write its new confi
 version_added: 0.1.0
 description:
   - The first step of every change of a container. The configuration directory C(config) is copied to C(config.previous)
-    beside it, with the limits of the container, and one that is going to be made anew is stopped and renamed to
-    NAME-previous. Then C(config) is made to hold O(files), as M(nextcloud_talk.hpb.config_files) does it.
+    beside it, the limits of the container and what its program has read last to C(state.previous), and a container that
+    is going to be made anew is stopped and renamed to NAME-previous. Then C(config) is made to hold O(files), as
+    M(nextcloud_talk.hpb.config_files) does it.
   - What is kept already, by a run that was killed, is never replaced by something unproven, and what is not sound is
     not kept. M(nextcloud_talk.hpb.container_fallback) removes what is kept or puts it back.
   - Works with the program C(docker) on the host.

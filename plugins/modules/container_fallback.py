@@ -172,14 +172,15 @@ class Fallback(_fallback.Fallback):
         restored = aside or (self.kept.there() and bool(there))
         if not restored or self.check_mode:
             return {"restored": restored, "healthy": False, "image": there.get("image", ""), "log": log}
-        steps = self.kept.put_back()
-        self.note("put back", bool(steps))
+        other = self.kept.put_back()
+        self.note("put back", other)
         if aside:
             self.docker(_fallback.container_steps("restored", self.name, there, aside, True))
         else:
             self.docker(_fallback.set_limits(self.name, there["limits"], self.kept.limits()))
-            if steps or not there["running"]:
+            if other or not there["running"]:
                 self.have_read()
+        self.kept.was_read()
         healthy = self.healthy()
         self.kept.discard()
         return {"restored": True, "healthy": healthy, "image": self.present(self.name).get("image", ""), "log": log}

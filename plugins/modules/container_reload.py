@@ -111,11 +111,7 @@ def tell(module: AnsibleModule, marker: Path) -> None:
         refusal=wanted["refusal"],
         timeout=wanted["timeout"],
     )
-    temporary = marker.with_name(f"{marker.name}.new")
-    temporary.touch(mode=0o600)
-    temporary.chmod(0o600)
-    temporary.write_text(wanted["digest"] + "\n", encoding="utf-8")
-    temporary.replace(marker)
+    _reload.keep_digest(str(marker), wanted["digest"])
 
 
 def main() -> None:

@@ -218,7 +218,7 @@ def test_a_container_that_is_healthy_replaces_the_old_one(host):
     kept = host.run("kept", anew=True)
     assert kept["changed"] is False and kept["kept"] is True
     assert host.containers == {"nats-previous": {**OLD, "running": False, "restart": "no"}}
-    assert host.beside() == ["config", "config.previous", "limits.previous"]
+    assert host.beside() == ["config", "config.previous", "state.previous"]
     made_anew(host, NEW)
     settled = host.run("settled")
     assert settled["changed"] is True and settled["kept"] is False
@@ -286,19 +286,40 @@ def test_a_limit_that_was_changed_in_place_is_put_back(host):
 
 
 def test_limits_that_a_killed_run_left_alone_are_cleaned_up(host):
-    (host.config.parent / "limits.previous").write_text("{}")
-    assert host.run("found", check=True)["actions"] and host.beside() == ["config", "limits.previous"]
+    (host.config.parent / "state.previous").write_text("{}")
+    assert host.run("found", check=True)["actions"] and host.beside() == ["config", "state.previous"]
     host.run("found")
     assert host.beside() == ["config"]
 
 
 def test_what_is_put_back_is_another_thing_than_what_was_read(host):
-    (host.config.parent / "reloaded").write_text("digest of the new one")
+    marker = host.config.parent / "reloaded"
+    marker.write_text("digest of the old one\n")
+    (host.directory / "answer").write_text("reloaded")
+    for changed in (True, False):
+        host.run("kept")
+        if changed:
+            host.write({"nats.conf": "new"})
+        # Read before it was put back; or put back by a run that was killed then.
+        marker.write_text("digest of the new one\n")
+        back = host.run("restored", signal="SIGHUP", answer="^reloaded")
+        assert back["healthy"] is True and host.calls() == ["kill --signal SIGHUP nats"]
+        assert host.beside() == ["config", "reloaded"] and marker.read_text() == "digest of the old one\n"
+    host.run("kept")
+    assert host.run("restored", signal="SIGHUP", answer="^reloaded")["healthy"] is True
+    assert host.calls() == [] and marker.read_text() == "digest of the old one\n"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_put_back_and_killed_before_it_was_read_it_is_not_known_what_was_read(host, moment):
+    marker = host.config.parent / "reloaded"
+    marker.write_text("digest of the old one\n")
     host.run("kept")
     host.write({"nats.conf": "new"})
-    (host.directory / "answer").write_text("reloaded")
-    host.run("restored", signal="SIGHUP", answer="^reloaded")
-    assert host.beside() == ["config"]
+    marker.write_text("digest of the new one\n")
+    host.kill(f"{moment} 1")
+    assert host.run("restored", signal="SIGHUP", answer="^reloaded") is None
+    assert not marker.exists() and host.files()["nats.conf"] == "old"
 
 
 def test_nothing_healthy_is_nothing_to_go_back_to(host):
