@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs are killed without warning at each of their tasks: what was there goes on, and the next run completes all of it.
 
-HPB_TEST_KILLS=N takes N kills of each way, spread evenly, instead of one at every task.
+HPB_TEST_KILLS=N takes N kills of each way, spread evenly, instead of one at every task, and HPB_TEST_KILLS_FROM=N
+leaves out those before task N: together they let one go on where an earlier run was ended.
 HPB_TEST_CALLS=N places a call after every Nth kill, before and after the run that completes it (5 unless given).
 """
 
@@ -85,10 +86,12 @@ def calls() -> str:
 
 def spread(count: int) -> list[int]:
     """Return the numbers of the tasks to kill at, of `count` tasks."""
-    wanted = int(os.environ.get("HPB_TEST_KILLS") or count)
-    if wanted >= count:
-        return list(range(1, count + 1))
-    return [round(1 + (number + 0.5) * count / wanted) for number in range(wanted)]
+    first = int(os.environ.get("HPB_TEST_KILLS_FROM") or 1)
+    left = count + 1 - first
+    wanted = int(os.environ.get("HPB_TEST_KILLS") or left)
+    if wanted >= left:
+        return list(range(first, count + 1))
+    return [first + int((number + 0.5) * left / wanted) for number in range(wanted)]
 
 
 def test_a_run_killed_at_any_task_is_completed_by_the_next(hpb, web, other, tmp_path):
