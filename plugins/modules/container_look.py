@@ -71,8 +71,8 @@ EXAMPLES = r"""
 RETURN = r"""
 present:
   description:
-    - The container as it is - C(image), C(running), C(health), and C(sound), whether it is fit to fall back to. Empty
-      when there is none.
+    - The container as it is - C(image), C(running), C(health), C(limits), those that Docker changes while it runs, and
+      C(sound), whether it is fit to fall back to. Empty when there is none.
   type: dict
   returned: success
 kept:
