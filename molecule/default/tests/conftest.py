@@ -16,26 +16,31 @@ import testinfra
 
 PROJECT = Path(__file__).resolve().parents[3]
 INVENTORY = PROJECT / "molecule/default/inventory.yml"
+# Another environment of the test bed may be taken, so that several are deployed side by side.
+ENVIRONMENT = os.environ.get("HPB_BED") or "test"
+DIRECTORY = PROJECT / ".cache" / ENVIRONMENT
+BED = json.loads((DIRECTORY / "testbed.json").read_text(encoding="utf-8"))
 SERVICES = ["nats", "janus", "coturn", "signalling", "traefik"]
-ADDRESS = "10.87.2.10"
+ADDRESS = BED["hosts"]["hpb"]["address"]
+HPB, WEB, OTHER = (BED["hosts"][host]["container"] for host in ("hpb", "web", "test"))
 
 
 @pytest.fixture(scope="session")
 def hpb():
     """The host of the backend."""
-    return testinfra.get_host("docker://hpb-test-hpb")
+    return testinfra.get_host(f"docker://{HPB}")
 
 
 @pytest.fixture(scope="session")
 def web():
     """The host of the Nextclouds nc (a path) and dev_nc (a container)."""
-    return testinfra.get_host("docker://hpb-test-web")
+    return testinfra.get_host(f"docker://{WEB}")
 
 
 @pytest.fixture(scope="session")
 def other():
     """The host of the Nextcloud test_nc."""
-    return testinfra.get_host("docker://hpb-test-test")
+    return testinfra.get_host(f"docker://{OTHER}")
 
 
 def play(*arguments: str, inventory: Path | None = None, playbook: str = "site.yml") -> subprocess.CompletedProcess:
@@ -120,7 +125,7 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" and report.failed:
         for name in SERVICES:
             log = subprocess.run(
-                ["docker", "exec", "hpb-test-hpb", "docker", "logs", "--tail", "15", name],
+                ["docker", "exec", HPB, "docker", "logs", "--tail", "15", name],
                 capture_output=True,
                 text=True,
                 check=False,

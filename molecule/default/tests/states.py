@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from conftest import INVENTORY, PROJECT, SERVICES, read_secrets
+from conftest import BED, DIRECTORY, INVENTORY, PROJECT, SERVICES, read_secrets
 
 BASE = "/opt/nextcloud-talk-hpb"
 NEXTCLOUDS = {
@@ -45,9 +45,8 @@ Edit = Callable[[dict[str, Any]], None]
 def write_inventory(path: Path, *edits: Edit) -> Path:
     """Write the scenario's inventory after each of `edits` has changed its data in place, and return the file."""
     data = yaml.safe_load(INVENTORY.read_text())
-    directory = PROJECT / ".cache/test/"
-    data["hpb"]["vars"]["bed"] = json.loads((directory / "testbed.json").read_text())
-    data["hpb"]["vars"]["handover_dir"] = str(directory / "handover")
+    data["hpb"]["vars"]["bed"] = BED
+    data["hpb"]["vars"]["handover_dir"] = str(DIRECTORY / "handover")
     for edit in edits:
         edit(data)
     path.write_text(yaml.safe_dump(data))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import PROJECT
+from conftest import DIRECTORY
 
 OCC = {
     "nc": ("web", "php /var/www/nc/occ"),
@@ -58,7 +58,7 @@ def test_every_instance_has_secrets_of_its_own(secrets):
 
 
 def test_the_handover_page_has_what_an_admin_enters_who_is_never_contacted(secrets):
-    page = PROJECT / ".cache/test/handover/client.md"
+    page = DIRECTORY / "handover/client.md"
     assert [path.name for path in page.parent.glob("*.md")] == ["client.md"]
     assert page.stat().st_mode & 0o777 == 0o600
     own, text = secrets["instances"]["client"], page.read_text()

@@ -9,9 +9,8 @@ import json
 from pathlib import Path
 
 import yaml
-from conftest import PROJECT, play, recap, started
+from conftest import BED, PROJECT, play, recap, started
 
-BED = json.loads((PROJECT / ".cache/test/testbed.json").read_text(encoding="utf-8"))
 RELEASES = yaml.safe_load((PROJECT / "roles/hpb/files/releases.yml").read_text(encoding="utf-8"))["releases"]
 
 

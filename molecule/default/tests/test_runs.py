@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import INVENTORY, PROJECT, play, recap, secret_values, started
+from conftest import BED, DIRECTORY, HPB, INVENTORY, PROJECT, WEB, play, recap, secret_values, started
 
 
 @pytest.fixture
@@ -25,8 +24,8 @@ def inventory(tmp_path):
 
     def make(edit):
         data = yaml.safe_load(INVENTORY.read_text())
-        data["hpb"]["vars"]["bed"] = json.loads((PROJECT / ".cache/test/testbed.json").read_text())
-        data["hpb"]["vars"]["handover_dir"] = str(PROJECT / ".cache/test/handover")
+        data["hpb"]["vars"]["bed"] = BED
+        data["hpb"]["vars"]["handover_dir"] = str(DIRECTORY / "handover")
         edit(data)
         path = tmp_path / "inventory.yml"
         path.write_text(yaml.safe_dump(data))
@@ -64,7 +63,7 @@ class Watch:
 
 def test_a_second_run_changes_nothing_and_shows_no_secret(hpb, secrets):
     before = started(hpb)
-    with Watch("hpb-test-hpb") as backend, Watch("hpb-test-web") as nextcloud:
+    with Watch(HPB) as backend, Watch(WEB) as nextcloud:
         done = play("-vvv", "--diff")
     assert done.returncode == 0, done.stdout[-4000:]
     assert {host: counts["changed"] for host, counts in recap(done.stdout).items()} == dict.fromkeys(

@@ -13,7 +13,7 @@ import time
 
 import pytest
 from aioice import stun, turn
-from conftest import ADDRESS
+from conftest import ADDRESS, BED
 
 
 async def permission(peer: str, secret: str) -> int:
@@ -42,8 +42,8 @@ async def permission(peer: str, secret: str) -> int:
         "0.0.0.0",
         "169.254.169.254",
         "10.0.0.1",
-        "10.87.2.1",
-        "10.87.2.21",
+        BED["subnet"].replace("0/24", "1"),
+        BED["hosts"]["web"]["address"],
         "172.17.0.1",
         "172.17.0.2",
         "172.31.255.254",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import yaml
-from conftest import INVENTORY, play
+from conftest import HPB, INVENTORY, WEB, play
 from test_runs import Watch, inventory
 
 __all__ = ["inventory"]
@@ -29,7 +29,7 @@ def requests(web):
 
 def test_a_call_is_placed_as_a_user_and_leaves_nothing(web):
     requests(web)
-    with Watch("hpb-test-hpb") as backend, Watch("hpb-test-web") as nextcloud:
+    with Watch(HPB) as backend, Watch(WEB) as nextcloud:
         done = verify("-vvv", "--diff")
     assert done.returncode == 0, done.stdout[-4000:]
     for step in ("what Talk tells a user", "a user's ticket", "a user's token", "direct call as a user"):

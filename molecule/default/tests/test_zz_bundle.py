@@ -10,9 +10,8 @@ import shutil
 import tarfile
 
 import pytest
-from conftest import PROJECT, SERVICES, play, recap, started
+from conftest import BED, DIRECTORY, SERVICES, play, recap, started
 
-BED = json.loads((PROJECT / ".cache/test/testbed.json").read_text(encoding="utf-8"))
 # What leaves the test network, and what goes to the mirror of the registries in it; also from inside containers.
 CUT = [
     f"OUTPUT -d {BED['registry'].partition(':')[0]} -j REJECT",
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def bundle(hpb):
     """A bundle that was made with the engine of the deployed host, and the output of the run that made it."""
-    path = PROJECT / ".cache/test/hpb.tar"
+    path = DIRECTORY / "hpb.tar"
     done = play("-e", f"bundle={path}", "-e", "replace=true", playbook="playbooks/bundle.yml")
     assert done.returncode == 0, done.stdout[-4000:]
     assert not path.with_name("hpb.tar.parts").exists()

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import SERVICES, play, recap
+from conftest import HPB, SERVICES, play, recap
 
 
 def wait_healthy(hpb, seconds: float) -> None:
@@ -32,7 +32,7 @@ def calls_work() -> None:
 
 
 def test_after_a_reboot_everything_comes_back_by_itself(hpb):
-    subprocess.run(["docker", "restart", "hpb-test-hpb"], check=True, capture_output=True)
+    subprocess.run(["docker", "restart", HPB], check=True, capture_output=True)
     wait_healthy(hpb, 120)
     calls_work()
     again = play("-e", "hpb_verify=false")
