@@ -69,6 +69,14 @@ def unwanted(instance: Mapping[str, Any], error: Unwanted) -> Verdict:
             f"{url} answers {ASKED.get(error.what, error.what)} with something that is not Talk's ({error.status}).",
             "Check talk_url, and what a proxy before this Nextcloud does with /ocs/.",
         )
+    if error.status == 500 and error.what in ("create", "call", "leave", "remove"):
+        # lib/Signaling/BackendNotifier.php of Talk: a post that is refused (4xx) ends what the user does.
+        return failed(
+            f"{url} answers {ASKED.get(error.what, error.what)} with 500, as Talk does when it could not tell the HPB "
+            "of it.",
+            "See above whether the HPB takes this Nextcloud's requests (secret, address, a lockout after wrong ones). "
+            + NEXTCLOUD_LOG,
+        )
     word = f": {error.word}" if error.word else ""
     return failed(f"{url} answers {ASKED.get(error.what, error.what)} with {error.status}{word}.", NEXTCLOUD_LOG)
 

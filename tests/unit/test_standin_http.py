@@ -242,7 +242,7 @@ class Hpb(BaseHTTPRequestHandler):
         self.seen.append((self.path, self.headers["Spreed-Signaling-Backend"], json.loads(body)))
         good = expected == self.headers["Spreed-Signaling-Checksum"]
         answer = b"{}" if good else b"Authentication check failed\n"
-        self.send_response(200 if good else 403)
+        self.send_response(self.code if good else 403)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)

@@ -36,6 +36,7 @@ def nextcloud(tmp_path: Path):
     thread = threading.Thread(target=hpb.serve_forever)
     thread.start()
     instance = Nextcloud(tmp_path / "nc", "--talk", "22.0.0")
+    instance.handler = handler
     instance.hpb, instance.posts = f"http://127.0.0.1:{hpb.server_address[1]}", handler.seen
     instance.occ("talk:signaling:add", instance.hpb, SECRET)
     instance.occ("talk:turn:add", "turn", "turn.example.org:3478", "udp,tcp", "--secret=tsecret")
@@ -180,7 +181,7 @@ def test_a_session_is_known_by_its_id_and_hangs_on_the_web_session(nextcloud):
     assert bob.ask("DELETE", f"{TALK}/v4/room/{token}")[0] == 404
     assert call(nextcloud, of_server(token, session, "leave"))[1]["type"] == "room"
     assert browser.ask("POST", f"{TALK}/v4/call/{token}")[0] == 404
-    assert nextcloud.posts == []
+    assert [message["type"] for _path, _url, message in nextcloud.posts] == ["invite"]
 
 
 @pytest.mark.parametrize(

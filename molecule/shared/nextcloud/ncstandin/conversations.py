@@ -48,7 +48,9 @@ class Conversations(dict):
                 self._file.write(text)
 
 
-def post(instance: Instance, server: dict[str, Any], room: str, message: dict[str, Any], base_url: str) -> str:
+def post(
+    instance: Instance, server: dict[str, Any], room: str, message: dict[str, Any], base_url: str, tries: int = 1
+) -> str:
     """Send one signed message about a room; return the HTTP status, or why there is none."""
     body = json.dumps(message).encode()
     random = secrets.token_hex(32)
@@ -60,8 +62,17 @@ def post(instance: Instance, server: dict[str, Any], room: str, message: dict[st
         "Spreed-Signaling-Backend": base_url,
     }
     url = f"{setupcheck.http_url(server['server'])}/api/v1/room/{room}"
+    while True:
+        answer = _sent(instance, url, body, headers, server["verify"])
+        tries -= 1
+        if tries <= 0 or not answer.startswith(("5", "failed")):
+            return answer
+
+
+def _sent(instance: Instance, url: str, body: bytes, headers: dict[str, str], verify: bool) -> str:
+    """Send one request; return what `post` does."""
     try:
-        context: ssl.SSLContext = setupcheck.tls_context(instance, server["verify"])
+        context: ssl.SSLContext = setupcheck.tls_context(instance, verify)
         request = urllib.request.Request(url, data=body, headers=headers)
         with urllib.request.urlopen(request, timeout=10, context=context) as response:
             return str(response.status)
@@ -71,8 +82,15 @@ def post(instance: Instance, server: dict[str, Any], room: str, message: dict[st
         return f"failed: {getattr(error, 'reason', error)}"
 
 
-def notify(instance: Instance, room: str, message: dict[str, Any], base_url: str) -> None:
-    """Tell the signaling server of the conversation about a change; that it fails is not told to the user."""
+def notify(instance: Instance, room: str, message: dict[str, Any], base_url: str) -> bool:
+    """Tell the signaling server of the conversation about a change; returns whether what the user does goes on.
+
+    Talk's BackendNotifier sends the same signed request up to three times while the server fails or cannot be reached.
+    After that a failure of the server is passed over, and one to reach it ends what the user does, as does every
+    refusal (4xx) at once.
+    """
     servers = instance.signaling()["servers"]
-    if servers and instance.get("spreed", "signaling_mode") != "internal":
-        post(instance, servers[0], room, message, base_url)
+    if not servers or instance.get("spreed", "signaling_mode") == "internal":
+        return True
+    answer = post(instance, servers[0], room, message, base_url, tries=3)
+    return not answer.startswith(("4", "failed")) or not instance.settings["posts_matter"]

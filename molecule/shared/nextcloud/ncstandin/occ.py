@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import core_commands, talk_commands
+from . import bruteforce, core_commands, talk_commands
 from .console import GLOBALS, NONE, Command, ConsoleError, error_lines
 from .state import Instance
 
@@ -81,7 +81,7 @@ def state_complaint(instance: Instance, command: str) -> list[str]:
 
 def available(instance: Instance) -> dict[str, Command]:
     """Return the commands that exist in the instance's present state."""
-    commands = {command.name: command for command in core_commands.COMMANDS}
+    commands = {command.name: command for command in (*core_commands.COMMANDS, *bruteforce.COMMANDS)}
     installed = bool(instance.system.get("installed", False))
     if not installed:
         return {name: command for name, command in commands.items() if name == "status"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import signal
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
-from . import backend, web
+from . import backend, bruteforce, web
 from .core_commands import status_of
 from .occ import become_owner
 from .state import Instance
@@ -26,6 +27,8 @@ from .state import Instance
 _BACKEND = re.compile(r"/ocs/v2\.php/apps/spreed/api/v[123]/signaling/backend")
 _CAPABILITIES = re.compile(r"/ocs/v[12]\.php/cloud/capabilities")
 _log_lock = threading.Lock()
+_workers_lock = threading.Lock()
+WORKERS = 4
 
 
 def _xml(value: Any, name: str) -> str:
@@ -46,6 +49,7 @@ class Handler(BaseHTTPRequestHandler):
     root = Path()
     webroot = ""
     sessions = web.Sessions()
+    workers: dict[int, tuple[float, dict]] = {}
 
     def do_GET(self) -> None:
         """Answer GET."""
@@ -62,8 +66,26 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_arguments: Any) -> None:
         """Keep stderr silent: requests are in data/requests.jsonl."""
 
-    def _handle(self, body: bytes) -> None:
+    def _worker(self) -> Instance:
+        """Return the instance as one of the web workers knows it, each of which has its own cache."""
         instance = Instance(self.root)
+        seconds = instance.settings["config_cache"]
+        if seconds:
+            number = random.randrange(WORKERS)
+            with _workers_lock:
+                read, app = self.workers.get(number, (0.0, {}))
+                if time.monotonic() - read < seconds:
+                    instance.remember(app)
+                else:
+                    self.workers[number] = (time.monotonic(), instance.app)
+        return instance
+
+    def _remote(self) -> str:
+        """Return from where the request comes, as the proxy before this server says."""
+        return (self.headers.get("X-Forwarded-For") or "").split(",")[0].strip() or str(self.client_address[0])
+
+    def _handle(self, body: bytes) -> None:
+        instance = self._worker()
         self._cookies: list[str] = []
         address = urlsplit(self.path)
         path = address.path
@@ -103,9 +125,14 @@ class Handler(BaseHTTPRequestHandler):
             return 405, [], {"verdict": "method_not_allowed"}
         if self.headers.get("OCS-APIRequest") != "true":
             return 412, [], {"verdict": "no_ocs_header"}
-        random = self.headers.get("Spreed-Signaling-Random") or ""
+        nonce = self.headers.get("Spreed-Signaling-Random") or ""
         claimed = self.headers.get("Spreed-Signaling-Checksum") or ""
-        data, seen = backend.answer(instance, random, claimed, body)
+        if bruteforce.wait(instance, self._remote(), bruteforce.SIGNALING):
+            return 429, [], {"verdict": "throttled"}
+        data, seen = backend.answer(instance, nonce, claimed, body)
+        if seen["verdict"] == "invalid_request":
+            bruteforce.register(instance, self._remote(), bruteforce.SIGNALING)
+            bruteforce.wait(instance, self._remote(), bruteforce.SIGNALING)
         return 200, data, seen
 
     def _browser(self, instance: Instance, path: str, query: str, body: bytes) -> tuple[int, Any, dict[str, Any]]:
@@ -128,6 +155,7 @@ class Handler(BaseHTTPRequestHandler):
             401: "Current user is not logged in",
             404: "Invalid query, please check the syntax.",
             412: "CSRF check failed",
+            429: "Reached maximum delay",
         }
         meta = {
             "status": "ok" if code == 200 else "failure",
@@ -153,10 +181,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _log(self, instance: Instance, path: str, code: int, seen: dict[str, Any]) -> None:
-        forwarded = (self.headers.get("X-Forwarded-For") or "").split(",")[0].strip()
         entry = {
             "time": round(time.time(), 3),
-            "remote": forwarded or self.client_address[0],
+            "remote": self._remote(),
             "method": self.command,
             "path": path,
             "http": code,
@@ -170,7 +197,9 @@ class Handler(BaseHTTPRequestHandler):
 def serve(root: Path, bind: str, port: int, webroot: str = "") -> ThreadingHTTPServer:
     """Return a server that is bound and not yet running; port 0 takes a free one (`server_address`)."""
     handler = type(
-        "InstanceHandler", (Handler,), {"root": root, "webroot": webroot.rstrip("/"), "sessions": web.Sessions()}
+        "InstanceHandler",
+        (Handler,),
+        {"root": root, "webroot": webroot.rstrip("/"), "sessions": web.Sessions(), "workers": {}},
     )
     server = ThreadingHTTPServer((bind, port), handler)
     server.daemon_threads = True

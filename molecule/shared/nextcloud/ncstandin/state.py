@@ -24,6 +24,9 @@ SETTINGS: dict[str, Any] = {
     "needs_upgrade": False,
     "root_refused": False,  # occ as root answers that it wants the owner of config.php
     "occ_delay": 0.05,  # seconds between occ's read of the configuration and its work
+    # Seconds for which a web worker goes on with the app configuration that it has read, as Nextcloud 32 and newer do.
+    "config_cache": 0,
+    "posts_matter": True,  # what a user does fails when the signaling server refuses to be told of it
     "openssl_quirk": True,  # the first verify-keys creates the keys and fails, as with an unwritable home
     "memcache": "redis",  # redis, apcu (needs `php -d apc.enable_cli=1` on the command line) or null
     "ca_file": None,  # PEM file that is trusted in addition to the system's store
@@ -103,7 +106,8 @@ class Instance:
         """Whether the Talk app is there and switched on."""
         return self.talk_version is not None and self.get("spreed", "enabled", "no") == "yes"
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
+        """Return a connection to the instance's database."""
         import sqlite3
 
         connection = sqlite3.connect(self.data / "nextcloud.db", timeout=30, isolation_level=None)
@@ -117,11 +121,15 @@ class Instance:
     def app(self) -> dict[tuple[str, str], tuple[str, int, int]]:
         """The app configuration as it was at the first look: (app, key) -> (value, type, lazy)."""
         if self._app is None:
-            connection = self._connect()
+            connection = self.connect()
             rows = connection.execute("SELECT appid, configkey, configvalue, type, lazy FROM oc_appconfig")
             self._app = {(row[0], row[1]): (row[2], row[3], row[4]) for row in rows}
             connection.close()
         return self._app
+
+    def remember(self, app: dict[tuple[str, str], tuple[str, int, int]]) -> None:
+        """Go on with an app configuration that was read earlier."""
+        self._app = dict(app)
 
     def forget(self) -> None:
         """Read the app configuration again at the next look."""
@@ -141,14 +149,14 @@ class Instance:
 
     def put(self, app: str, key: str, value: str, kind: int = TYPES["mixed"]) -> None:
         """Store one app value."""
-        connection = self._connect()
+        connection = self.connect()
         connection.execute("REPLACE INTO oc_appconfig VALUES (?, ?, ?, ?, 0)", (app, key, value, kind))
         connection.close()
         self.app[(app, key)] = (value, kind, 0)
 
     def remove(self, app: str, key: str) -> None:
         """Delete one app value."""
-        connection = self._connect()
+        connection = self.connect()
         connection.execute("DELETE FROM oc_appconfig WHERE appid = ? AND configkey = ?", (app, key))
         connection.close()
         self.app.pop((app, key), None)

@@ -32,6 +32,7 @@ _ROOMS = re.compile(r"/ocs/v2\.php/apps/spreed/api/v4/room")
 _ROOM = re.compile(r"/ocs/v2\.php/apps/spreed/api/v4/room/(\w+)")
 _ACTIVE = re.compile(r"/ocs/v2\.php/apps/spreed/api/v4/room/(\w+)/participants/active")
 _CALL = re.compile(r"/ocs/v2\.php/apps/spreed/api/v4/call/(\w+)")
+_CHAT = re.compile(r"/ocs/v2\.php/apps/spreed/api/v1/chat/(\w+)")
 
 # Everything; an owner's permissions are never restricted.
 ALL_PERMISSIONS = 254
@@ -220,7 +221,16 @@ def _create(request: Request, _token: str, given: dict[str, Any]) -> dict[str, A
     room = {"name": str(given["roomName"]), "owner": user, "permissions": permissions, "sessions": {}}
     with Conversations(request.instance) as rooms:
         rooms[token] = room
+    invite = {"userids": [user], "alluserids": [user], "properties": {"name": room["name"]}}
+    _tell(request, token, {"type": "invite", "invite": invite}, 500)
     return _shown(token, room)
+
+
+def _chat(request: Request, token: str, given: dict[str, Any]) -> dict[str, Any]:
+    if not _room_of(request, token):
+        raise Refused(404, "no_such_room")
+    _tell(request, token, {"type": "message", "message": {"data": {"type": "chat", "chat": {"refresh": True}}}}, 400)
+    return {"token": token, "message": str(given.get("message") or "")}
 
 
 def _join(request: Request, token: str, _given: dict[str, Any]) -> dict[str, Any]:
@@ -235,6 +245,12 @@ def _join(request: Request, token: str, _given: dict[str, Any]) -> dict[str, Any
         room["sessions"][session] = {"user": user, "in_call": 0, "last_ping": int(time.time())}
         request.session["rooms"][token] = session
         return _shown(token, room, session)
+
+
+def _tell(request: Request, token: str, message: dict[str, Any], status: int) -> None:
+    """Tell the signaling server; that it refuses is the user's error, with this status."""
+    if not notify(request.instance, token, message, request.base_url):
+        raise Refused(status, "signaling_failed")
 
 
 def _set_call(request: Request, token: str, flags: int) -> None:
@@ -263,7 +279,7 @@ def _set_call(request: Request, token: str, flags: int) -> None:
     changed = [entry for entry in users if entry["sessionId"] == session]
     present = [entry for entry in users if entry["inCall"]]
     message = {"incall": flags, "changed": changed, "users": present}
-    notify(request.instance, token, {"type": "incall", "incall": message}, request.base_url)
+    _tell(request, token, {"type": "incall", "incall": message}, 500)
 
 
 def _call(request: Request, token: str, given: dict[str, Any]) -> None:
@@ -293,13 +309,14 @@ def _remove(request: Request, token: str, _given: dict[str, Any]) -> None:
         if request.instance.settings["rooms_stay"]:
             raise Refused(500, "rooms_stay")
         del rooms[token]
-    notify(request.instance, token, {"type": "delete", "delete": {"userids": [user]}}, request.base_url)
+    _tell(request, token, {"type": "delete", "delete": {"userids": [user]}}, 500)
 
 
 _ROUTES = (
     (_SETTINGS, {"GET": ("settings", _settings)}),
     (_ROOMS, {"GET": ("list", _list), "POST": ("create", _create)}),
     (_ACTIVE, {"POST": ("join", _join), "DELETE": ("leave", _leave)}),
+    (_CHAT, {"POST": ("chat", _chat)}),
     (_CALL, {"POST": ("call", _call), "DELETE": ("leave_call", _leave_call)}),
     (_ROOM, {"DELETE": ("remove", _remove)}),
 )
