@@ -64,7 +64,15 @@ PUBLISHED = frozenset(
     }
 )
 
-_PLAIN = re.compile(r"[A-Za-z0-9]+")
+# A secret goes through the signaling server's server.conf (the TURN secrets alone do not), coturn's database, Talk's
+# JSON, Janus' configuration, and the commands and tables of the pages in handover/. Base64 passes everywhere.
+_SIGNS = re.compile(r"[!-~]+")
+_QUOTING = re.compile(r"[\"'`\\|<>{}]")
+_VARIABLE = re.compile(r"[%$]\(")
+# Words alone, one of which says that a secret is to be put there.
+_PLACEHOLDER = re.compile(
+    r"(?i)(?=.*(secret|passw|change|replace|paste|insert|random|your|example))[a-z]+([_.-]+[a-z]+)+"
+)
 
 
 class SecretsError(Exception):
@@ -96,13 +104,35 @@ def fault(name: str, value: Any) -> str | None:
         return f"{name} was expected to be text and is of type {type(value).__name__}"
     if is_published(value):
         return f"{name} is a sample value that upstream publishes, so everybody knows it"
-    if not _PLAIN.fullmatch(value):
-        return f"{name} was expected to hold letters A-Z, a-z and digits only and holds something else"
+    reason = _unfit(value, in_server_conf=name.rpartition(".")[2] != "turn")
+    if reason:
+        return f"{name} {reason}"
     lengths = LENGTHS.get(name)
     if lengths and len(value) not in lengths:
         return f"{name} was expected to have {' or '.join(map(str, lengths))} characters and has {len(value)}"
     if not lengths and not 32 <= len(value) <= 127:
         return f"{name} was expected to have 32 to 127 characters and has {len(value)}"
+    return None
+
+
+def _unfit(value: str, in_server_conf: bool) -> str | None:
+    """Return for what a value does not reach one of the programs as it is, or None.
+
+    What the signaling server makes of its server.conf: dlintw/goconf (read.go, get.go).
+    """
+    if not _SIGNS.fullmatch(value):
+        return (
+            "was expected to hold letters, digits and signs of ASCII only and holds something else, such as a blank, "
+            "which server.conf or a command would cut"
+        )
+    if _QUOTING.search(value):
+        return "holds one of \" ' ` \\ | < > { }, which a page in handover/ or Janus' configuration would not keep"
+    if in_server_conf and value[0] in "#;":
+        return "begins with # or ;, which begins a comment in the signaling server's server.conf"
+    if in_server_conf and _VARIABLE.search(value):
+        return "holds %( or $(, with which the signaling server's server.conf names a variable"
+    if _PLACEHOLDER.fullmatch(value):
+        return "is a placeholder made of words, which can be guessed"
     return None
 
 

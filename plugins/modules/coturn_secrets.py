@@ -41,7 +41,9 @@ options:
     type: str
     required: true
   secrets:
-    description: The secrets, 32 to 127 letters and digits each. An empty list withdraws all of the realm.
+    description: >-
+      The secrets, each of 32 to 127 letters, digits and signs such as those of base64. An empty list withdraws all of
+      the realm.
     type: list
     elements: str
     required: true
@@ -80,12 +82,11 @@ created:
 """
 
 import os  # noqa: E402
-import re  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _coturn, _files  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _coturn, _files, _secrets  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._coturn import CoturnError  # noqa: E402
 
 
@@ -96,10 +97,10 @@ def check_input(realm: str, secrets: list[str]) -> None:
             f"The realm was expected to have 1 to 127 characters and has {len(realm)}; use the TURN server's name."
         )
     for index, value in enumerate(secrets):
-        if not re.fullmatch("[A-Za-z0-9]{32,127}", value):
+        reason = _secrets.fault("turn", value)
+        if reason:
             raise _files.FilesError(
-                f"Entry {index + 1} of secrets was expected to be 32 to 127 letters and digits and is not; "
-                f"make one with 'openssl rand -hex 32'."
+                f"Entry {index + 1} of secrets cannot be used: {reason}; make one with 'openssl rand -hex 32'."
             )
 
 

@@ -83,8 +83,9 @@ options:
     description:
       - Secrets that you choose, for example from a vault, in the structure of RV(secrets); any part may be left out.
         They win over what is in the file, and are stored there.
-      - Letters and digits only, 32 to 127 of them; C(session_hash_key) has 32 or 64, C(session_block_key) 16, 24 or 32.
-        No two may be equal, and the samples that upstream publishes are refused.
+      - Letters, digits and signs such as those of base64, 32 to 127 of them; C(session_hash_key) has 32 or 64,
+        C(session_block_key) 16, 24 or 32. Refused is what would not reach every program as it is (blanks, quotes, and
+        some more signs), two that are equal, and the samples that upstream publishes.
     type: dict
     default: {}
   must_exist:

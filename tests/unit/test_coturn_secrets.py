@@ -274,9 +274,10 @@ def test_a_closed_directory_above(path, base):
 
 
 def test_input_that_cannot_work(path):
-    assert run(path=path, secrets=[A, "has-a-dash" * 4])["msg"] == (
-        "Entry 2 of secrets was expected to be 32 to 127 letters and digits and is not; "
-        "make one with 'openssl rand -hex 32'."
+    assert run(path=path, secrets=[A, "has a blank" * 4])["msg"] == (
+        "Entry 2 of secrets cannot be used: turn was expected to hold letters, digits and signs of ASCII only and "
+        "holds something else, such as a blank, which server.conf or a command would cut; make one with "
+        "'openssl rand -hex 32'."
     )
     assert run(path=path, realm="", secrets=[A])["msg"] == (
         "The realm was expected to have 1 to 127 characters and has 0; use the TURN server's name."

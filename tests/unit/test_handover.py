@@ -335,3 +335,14 @@ def test_what_cannot_work_is_refused_before_anything_is_written(controller, give
     controller.run("-e", "@vars.json", fails=True)
     assert message in controller.output
     assert controller.names() == []
+
+
+def test_secrets_with_signs_are_quoted_in_the_commands_and_are_the_same_in_the_table(controller):
+    backend, turn = "-bAse64_url-" * 3, "a&b#c;d$e*f(g)h~i!j?k=l/m+n" * 2
+    controller.data["hpb"]["vars"]["hpb_secrets"]["instances"]["client"] = {"backend": backend, "turn": turn}
+    controller.run()
+    text = controller.page("client")
+    assert f"occ talk:signaling:add --verify -- https://talk.example.org {backend}\n" in text
+    assert f"occ talk:turn:add turn turn.example.org:3478 udp,tcp --secret='{turn}'\n" in text
+    assert f"| `{backend}` |" in text
+    assert f"| `{turn}` |" in text

@@ -282,7 +282,13 @@ def test_values_of_an_unknown_instance_are_a_warning():
 
 
 SAMPLE = "is a sample value that upstream publishes, so everybody knows it"
-ALPHABET = "was expected to hold letters A-Z, a-z and digits only and holds something else"
+SIGNS = (
+    "was expected to hold letters, digits and signs of ASCII only and holds something else, such as a blank, which "
+    "server.conf or a command would cut"
+)
+QUOTING = "holds one of \" ' ` \\ | < > { }, which a page in handover/ or Janus' configuration would not keep"
+COMMENT = "begins with # or ;, which begins a comment in the signaling server's server.conf"
+VARIABLE = "holds %( or $(, with which the signaling server's server.conf names a variable"
 
 
 @pytest.mark.parametrize(
@@ -296,9 +302,17 @@ ALPHABET = "was expected to hold letters A-Z, a-z and digits only and holds some
         ({"instances": {"nc": {"backend": "the-shared-secret"}}}, f"nc.backend {SAMPLE}"),
         ({"instances": {"nc": {"backend": "MySecretValue"}}}, f"nc.backend {SAMPLE}"),
         ({"instances": {"nc": {"turn": "north"}}}, f"nc.turn {SAMPLE}"),
-        ({"internal": "a b" * 20}, f"internal {ALPHABET}"),
-        ({"internal": USER + "\n"}, f"internal {ALPHABET}"),
-        ({"internal": ""}, f"internal {ALPHABET}"),
+        ({"internal": "a b" * 20}, f"internal {SIGNS}"),
+        ({"internal": USER + "\n"}, f"internal {SIGNS}"),
+        ({"internal": ""}, f"internal {SIGNS}"),
+        *(({"internal": f"{USER}{sign}"}, f"internal {QUOTING}") for sign in "\"'`\\|<>{}"),
+        ({"internal": f"{USER}\u00e4"}, f"internal {SIGNS}"),
+        *(({"internal": f"{sign}{USER}"}, f"internal {COMMENT}") for sign in "#;"),
+        *(({"internal": f"{USER}{sign}x)"}, f"internal {VARIABLE}") for sign in ("%(", "$(")),
+        *(
+            ({"instances": {"nc": {"turn": word}}}, "nc.turn is a placeholder made of words, which can be guessed")
+            for word in ("this-must-be-a-long-secret-password", "PLEASE_REPLACE_ME_WITH_SOMETHING_LONG")
+        ),
         ({"internal": "a" * 31}, "internal was expected to have 32 to 127 characters and has 31"),
         ({"internal": "a" * 128}, "internal was expected to have 32 to 127 characters and has 128"),
         ({"internal": 42}, "internal was expected to be text and is of type int"),
@@ -336,7 +350,17 @@ def test_check_values_refuses(values, reason):
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"version": 1}, {"session_block_key": "a" * 16}, {"session_hash_key": "a" * 32}, {"internal": "Z" * 127}],
+    [
+        {},
+        {"version": 1},
+        {"session_block_key": "a" * 16},
+        {"session_hash_key": "a" * 32},
+        {"internal": "Z" * 127},
+        {"internal": "bAse64/+" * 5 + "abc="},
+        {"internal": "-_bAse64-url" * 3},
+        {"internal": "Pass#word;of%a$manager!?&*()[]~^@,.:"},
+        {"instances": {"nc": {"turn": "#;%($(" + "a" * 30}}},
+    ],
 )
 def test_check_values_accepts(values):
     assert _secrets.check_values(values) is None
