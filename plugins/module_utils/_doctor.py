@@ -42,6 +42,8 @@ SOON_DAYS = 14
 
 RUN = "ansible-playbook -i inventory nextcloud_talk.hpb."
 PROGRAMS = ("nats", "janus", "coturn", "coturn443", "signalling", "traefik")
+# Firewalls that the role firewall can open.
+OPENED_BY_US = ("ufw", "firewalld", "nftables")
 MEMORY = {name: f"{name.rstrip('43')}_memory" for name in PROGRAMS}
 
 
@@ -182,6 +184,33 @@ class Case:
         lines = self.container(name).get("log") or []
         return f"log of {name}: {' | '.join(line[:200] for line in lines[-2:])}" if lines else ""
 
+    def rules(self, ports: Iterable[str], rows: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+        """Return the rules of the HPB's own host that stop any of these ports, such as `udp 3478`, for these steps."""
+        # What Docker passes on by itself never comes to these rules.
+        if self.context.get("profile") == "bridge":
+            return []
+        rows = list(rows)
+        only = {_probe.family_of_step(row["step"]) for row in rows} if rows else {"ipv4", "ipv6"}
+        wanted = set(ports)
+        stops = self.part("firewall").get("stops") or []
+        return unique(stop["rule"] for stop in stops if stop["ports"] in wanted and stop["family"] in only)
+
+    def opened(self, ports: Sequence[str], rules: Sequence[str]) -> str:
+        """Return how ports are opened: on the HPB's own host where its rules stop them, else before it."""
+        what = and_ports(ports)
+        if not rules:
+            return f"In the firewall before {self.host}, or of the controller's network: open {what}"
+        kind = str(self.part("firewall").get("kind") or "")
+        by_us = f", or let us do it: hpb_firewall: {kind} and {RUN}firewall" if kind in OPENED_BY_US else ""
+        return f"In the firewall of {self.host} itself ({' | '.join(rules[:2])}): open {what}{by_us}"
+
+    def blocked(self, cause: str, rows: Sequence[Mapping[str, Any]], why: str, ports: Sequence[str]) -> None:
+        """Keep the finding that a firewall keeps the backend's ports closed."""
+        rules, programs = self.rules(ports, rows), self.part("firewall").get("programs") or []
+        seen = f"rules on {self.host}: {' | '.join(rules[:4])}" if rules else ""
+        seen = seen or (f"no rule on {self.host} itself stops them ({', '.join(programs)})" if programs else "")
+        self.found(cause, rows, why, self.opened(ports, rules), [seen], instance=ALL)
+
     def on_host(self, command: str) -> str:
         """Return a command for the HPB's host as a remedy."""
         return f"On {self.host}: {command}"
@@ -190,6 +219,15 @@ class Case:
 def unique(items: Iterable[Any]) -> list[Any]:
     """Return the items without repetitions, in their order."""
     return list(dict.fromkeys(items))
+
+
+def and_ports(ports: Iterable[str]) -> str:
+    """Return ports such as `udp 3478` as text, the same ones of both protocols as one."""
+    found: dict[str, list[str]] = {}
+    for text in ports:
+        protocol, _space, span = text.partition(" ")
+        found.setdefault(span, []).append(protocol)
+    return ", ".join(f"{'+'.join(unique(protocols))} {span}" for span, protocols in found.items())
 
 
 def and_list(items: Iterable[Any]) -> str:
@@ -700,6 +738,24 @@ def to_backend(case: Case) -> None:
         case.found(cause, rows, why.format(hosts=hosts), mend.format(hosts=hosts), seen, **place)
 
 
+def https_closed(case: Case) -> None:
+    """A rule of the HPB's own host stops HTTPS."""
+    rules = case.rules(["tcp 443"])
+    away = [id_ for id_, reach in case.reaches.items() if reach.get("failed_at") == "tcp" and not case.satisfied(id_)]
+    host = urlsplit(str(case.context.get("url") or "")).netloc
+    words = tuple(_probe.unreachable(error, host).cause for error in (TimeoutError(), ConnectionRefusedError()))
+    words += (f"{host} cannot be reached",)
+    rows = [row for row in case.failed("welcome") if row["cause"].startswith(words)]
+    if case.dark or not rules or not rows and not away:
+        return
+    case.dark = True
+    rows += [row for id_ in away or list(case.instances) for row in case.failed(CHECK, instance=id_)]
+    place = {"instance": ALL, "step": "welcome", "what": "signaling server"}
+    case.found(
+        "host-firewall", rows, f"A rule of {case.host} itself stops tcp 443.", case.opened(["tcp 443"], rules), **place
+    )
+
+
 def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return cause, reason and remedy of a way that ends before the HPB; {hosts} stands for those that took it."""
     step, kind, text = reach["failed_at"], reach.get("kind", ""), reach.get("text") or ""
@@ -852,33 +908,36 @@ def ports(case: Case) -> None:
     udp, tcp = ([row for row in rows if _probe.way(row["step"]) == step] for step in ("turn-udp", "turn-tcp"))
     port = coturn.get("port") or str(case.context.get("turn_server") or ":3478").rpartition(":")[2]
     janus, relay = case.part("janus").get("ports") or "20000-29999", coturn.get("ports") or "61000-65535"
-    rules = case.part("firewall").get("rules") or []
-    own = [
-        f"rules on {case.host} that drop: {' | '.join(rules[:4])}"
-        if rules
-        else f"no rule on {case.host} itself drops udp"
-    ]
-    own = own if case.part("firewall").get("program") else []
-    where = f"of {case.host} itself ({rules[0]})" if rules else f"before {case.host}, or of the controller's network"
     if direct and udp and tcp:
         why = f"Only 443 is open between the controller and {case.host}: TURN on {port} and Janus get nothing."
-        mend = f"In the firewall {where}: open udp+tcp {port}, udp {janus} and udp {relay}"
-        case.found("only-443", direct + udp + tcp, why, mend, own, instance=ALL)
+        case.blocked(
+            "only-443", direct + udp + tcp, why, (f"udp {port}", f"tcp {port}", f"udp {janus}", f"udp {relay}")
+        )
     elif udp:
         # Where Janus is not reached by udp either, that is one cause.
-        what = f"udp {port} and udp {janus}" if direct else f"udp {port}"
+        closed = (f"udp {port}", f"udp {janus}") if direct else (f"udp {port}",)
         over_tcp = "works" if not tcp else "does not work either"
-        why = f"A firewall stops {what} between the controller and {case.host}; TURN over tcp {over_tcp}."
-        mend = f"In the firewall {where}: open {what}"
-        case.found("turn-udp-blocked", direct + udp + tcp, why, mend, own, instance=ALL)
+        why = (
+            f"A firewall stops {' and '.join(closed)} between the controller and {case.host}; TURN over tcp {over_tcp}."
+        )
+        case.blocked("turn-udp-blocked", direct + udp + tcp, why, closed)
     elif tcp:
         why = f"A firewall stops tcp {port} between the controller and {case.host}."
-        case.found("turn-tcp-blocked", tcp, why, f"In the firewall {where}: open tcp {port}", own, instance=ALL)
+        case.blocked("turn-tcp-blocked", tcp, why, (f"tcp {port}",))
     if direct and not udp:
         relayed = [row for row in case.failed(*RELAYED) if (row["figures"].get("turn") or {}).get("bind") == "ok"]
         why = f"A firewall stops udp {janus}, so no media reaches Janus at {and_list(told_by_janus(direct))}."
-        mend = f"In the firewall {where}: open udp {janus}"
-        case.found("rtp-range", direct + relayed, why, mend, own, instance=ALL)
+        case.blocked("rtp-range", direct + relayed, why, (f"udp {janus}",))
+    closed_at = {
+        "turn-tls": f"tcp {coturn.get('tls_port') or 5349}",
+        "turn-443": "tcp 443",
+        f"turn-udp{_probe.IPV6}": f"udp {port}",
+        f"turn-tcp{_probe.IPV6}": f"tcp {port}",
+    }
+    for step, text in closed_at.items():
+        left = [row for row in case.failed(step) if allocation(row) in ("timeout", "refused", "unreachable")]
+        if case.rules([text], left) and left:
+            case.blocked("host-firewall", left, f"A rule of {case.host} itself stops {text}.", (text,))
 
 
 # --- the whole -----------------------------------------------------------------------------------------------------
@@ -897,6 +956,7 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     maintenance,
     own_address,
     to_nextcloud,
+    https_closed,
     to_backend,
     secrets,
     public_address,

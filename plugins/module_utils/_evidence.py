@@ -115,6 +115,12 @@ def turn_options(text: str) -> dict[str, list[str]]:
     return found
 
 
+def span(text: str) -> tuple[str, int, int] | None:
+    """Return protocol, first and last port of a text such as `udp 20000-29999`, None when there is no port in it."""
+    found = re.fullmatch(r"(udp|tcp) ([1-9]\d*)(?:-([1-9]\d*))?", text)
+    return (found.group(1), int(found.group(2)), int(found.group(3) or found.group(2))) if found else None
+
+
 def session_limits(metrics: str) -> dict[str, dict[str, int]]:
     """Return each backend's sessions, limit and refusals from the signaling server's metrics.
 
@@ -133,44 +139,6 @@ def session_limits(metrics: str) -> dict[str, dict[str, int]]:
             entry["refused"] = int(float(value))
         elif name == "signaling_hub_sessions" and label.get("clienttype") in ("client", "federation"):
             entry["sessions"] += int(float(value))
-    return found
-
-
-def udp_rules(text: str) -> list[str]:
-    """Return the rules for incoming packets that drop UDP, from ``iptables-save -c`` or ``nft list ruleset``.
-
-    A policy that drops what no rule names is one. Rules of Docker's own chains concern forwarding and are left out.
-    """
-    return _iptables_rules(text) if re.search(r"^\*\w+", text, re.MULTILINE) else _nft_rules(text)
-
-
-def _iptables_rules(text: str) -> list[str]:
-    found = []
-    for line in text.splitlines():
-        if re.match(r":INPUT DROP", line):
-            found.append("policy of INPUT: drop")
-        rule = re.match(r"(?:\[(\d+):\d+\] )?(-A (\S+) .*-j (?:DROP|REJECT).*)", line)
-        if not rule or re.match(r"FORWARD|OUTPUT|DOCKER|ts-|.*-(output|forward)", rule.group(3)):
-            continue
-        protocol = re.search(r"-p (\S+)", rule.group(2))
-        if protocol is None or protocol.group(1) in ("udp", "all"):
-            count = f" ({rule.group(1)} packets)" if rule.group(1) else ""
-            found.append(rule.group(2).strip() + count)
-    return found
-
-
-def _nft_rules(text: str) -> list[str]:
-    found, chain, incoming = [], "", False
-    for line in (raw.strip() for raw in text.splitlines()):
-        opened = re.match(r"chain (\S+) \{", line)
-        if opened:
-            chain, incoming = opened.group(1), False
-        elif "hook " in line:
-            incoming = re.search(r"hook (input|prerouting)\b", line) is not None
-            if incoming and re.search(r"policy drop", line):
-                found.append(f"policy of {chain}: drop")
-        elif incoming and re.search(r"\b(drop|reject)\b", line) and not re.search(r"\b(tcp|icmp\w*|invalid)\b", line):
-            found.append(f"{chain}: {line}")
     return found
 
 
@@ -217,6 +185,19 @@ def host_addresses(trie: str, inet6: str) -> list[str]:
         if len(fields) > 3 and fields[3] == "00":
             found.append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[0])))
     return sorted({address for address in found if not address.startswith("127.")})
+
+
+def arriving(routes: str, routes6: str) -> str:
+    """Return the interface of the default route, from /proc/net/route and /proc/net/ipv6_route; "" without one."""
+    for line in routes.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[1] == fields[7] == "00000000":
+            return fields[0]
+    for line in routes6.splitlines():
+        fields = line.split()
+        if len(fields) > 9 and fields[1] == "00" and fields[9] != "lo" and not fields[0].strip("0"):
+            return fields[9]
+    return ""
 
 
 def pinned(hosts: str) -> dict[str, str]:

@@ -136,6 +136,11 @@ def way(step: str) -> str:
     return step[len(BROWSER) + 1 :] if step.startswith(f"{BROWSER}-") else step
 
 
+def family_of_step(step: str) -> str:
+    """Return the family of addresses that a call is meant to take: ipv6 only where its step says so."""
+    return "ipv6" if way(step).endswith(IPV6) else "ipv4"
+
+
 def step_name(step: str) -> str:
     """Return a step's name for people."""
     over = " and IPv6" if step.endswith(IPV6) else ""

@@ -157,7 +157,10 @@ time:
   type: float
   returned: success
 firewall:
-  description: C(program) that was asked, empty when none could be, and C(rules), those that drop incoming UDP.
+  description:
+    - C(programs) that could be asked for the rules of this host, C(kind), whose rules they are (C(ufw), C(firewalld),
+      C(nftables), C(iptables), empty when there are none), and C(stops), which ports of the backend nobody gets through
+      to because of them, each with C(ports) (such as C(udp 20000-29999)), C(family) (C(ipv4), C(ipv6)) and C(rule).
   type: dict
   returned: success
 nextclouds:
@@ -178,12 +181,20 @@ from typing import Any  # noqa: E402
 from urllib.parse import urlsplit  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence, _packet_filter  # noqa: E402
 
 NATS_MONITOR = 8222
 JANUS = 8188
 ASKED = ("nats", "janus", "signalling", "proxy")
 CAPABILITIES = "/ocs/v2.php/cloud/capabilities?format=json"
+# All of them: what one keeps, another one may not show.
+FILTERS = {
+    "nft": ["list", "ruleset"],
+    "iptables-save": ["-c"],
+    "ip6tables-save": ["-c"],
+    "iptables-legacy-save": ["-c"],
+    "ip6tables-legacy-save": ["-c"],
+}
 # Lines of a log among which those that tell of trouble are looked for.
 LOG_LINES = 300
 
@@ -284,15 +295,24 @@ class Look:
             "ports": "-".join(ports) if all(ports) else "",
         }
 
-    def firewall(self) -> dict[str, Any]:
-        """Return the rules that drop incoming UDP, as the first program says that can be asked."""
-        for program, arguments in (("nft", ["list", "ruleset"]), ("iptables-save", ["-c", "-t", "filter"])):
+    def firewall(self, janus: dict[str, Any], coturn: dict[str, Any], addresses: list[str]) -> dict[str, Any]:
+        """Return which of the backend's ports a rule of this host stops, as all programs say that can be asked."""
+        listings: dict[str, str] = {}
+        for program, arguments in FILTERS.items():
             path = self.module.get_bin_path(program)
-            if path:
-                code, out, _err = self.module.run_command([path, *arguments])
-                if code == 0:
-                    return {"program": program, "rules": _evidence.udp_rules(out)}
-        return {"program": "", "rules": []}
+            code, out, _err = self.module.run_command([path, *arguments]) if path else (1, "", "")
+            if code == 0:
+                listings[program] = out
+        proc = Path("/proc/net")
+        interface = _evidence.arriving(text_of(proc / "route"), text_of(proc / "ipv6_route"))
+        wanted = [f"udp {janus['ports']}", *(f"{protocol} {coturn['port']}" for protocol in ("udp", "tcp"))]
+        wanted += [f"udp {coturn['ports']}", "tcp 443", f"tcp {coturn['tls_port']}"]
+        spans = [span for span in map(_evidence.span, wanted) if span]
+        return {
+            "programs": list(listings),
+            "kind": _packet_filter.kind_of(listings),
+            "stops": _packet_filter.stops(listings, spans, interface, addresses),
+        }
 
     def nextcloud(self, url: str, running: bool, pins: dict[str, str]) -> dict[str, Any]:
         """Return how the signaling server's container reaches a Nextcloud."""
@@ -368,6 +388,8 @@ def main() -> None:
     containers = {} if error else look.containers()
     running = containers.get("signalling", {}).get("state") == "running"
     proc = Path("/proc/net")
+    addresses = _evidence.host_addresses(text_of(proc / "fib_trie"), text_of(proc / "if_inet6"))
+    janus, coturn = look.janus(), look.coturn()
     module.exit_json(
         changed=False,
         time=began,
@@ -375,13 +397,13 @@ def main() -> None:
         containers=containers,
         signalling=look.signalling(),
         nats=look.nats(),
-        janus=look.janus(),
-        coturn=look.coturn(),
+        janus=janus,
+        coturn=coturn,
         certificate=_evidence.certificate(
             look.addresses["proxy"], 443, module.params["domain"], module.params["timeout"]
         ),
-        addresses=_evidence.host_addresses(text_of(proc / "fib_trie"), text_of(proc / "if_inet6")),
-        firewall=look.firewall(),
+        addresses=addresses,
+        firewall=look.firewall(janus, coturn, addresses),
         nextclouds=look.nextclouds(running),
     )
 

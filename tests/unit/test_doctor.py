@@ -404,6 +404,66 @@ def nextcloud_throttled(scene):
     scene.stop_at("request", "status", "429", "nc", request={"status": 429, "features": []})
 
 
+def stopped_here(rule, *ports, kind="nftables", family="ipv4"):
+    """What a rule of the HPB's own host stops."""
+    stops = [{"ports": text, "family": family, "rule": rule} for text in ports]
+    return {"programs": ["nft"], "kind": kind, "stops": stops}
+
+
+REJECT = "input: reject with icmp type host-prohibited"
+ALL_PORTS = ("udp 20000-29999", "udp 3478", "tcp 3478", "udp 61000-65535", "tcp 443")
+
+
+def cloud_image(*ports, kind="nftables"):
+    """A host that lets in SSH and what is named here, and refuses all else."""
+
+    def build(scene):
+        closed = [text for text in ALL_PORTS if text not in ports]
+        scene.inspection["firewall"] = stopped_here(REJECT, *closed, kind=kind)
+        evidence = {"ice": "checking", "remote": ["host 192.0.2.10:20100"]}
+        if "udp 20000-29999" in closed:
+            scene.fail_all("direct", _probe.no_path("direct", "", "publisher", evidence))
+        for protocol in ("udp", "tcp"):
+            if f"{protocol} 3478" in closed:
+                turn = {"turn": {"allocate": "timeout"}}
+                verdict = _probe.no_allocation("turn.example.org:3478", protocol, "timeout", turn)
+                scene.fail_all(f"turn-{protocol}", verdict)
+
+    return build
+
+
+def https_stopped(scene):
+    scene.inspection["firewall"] = stopped_here("policy of INPUT: drop", "tcp 443", kind="ufw")
+    scene.fail("all", "welcome", _probe.unreachable(TimeoutError(), HOST))
+    scene.stop_at("tcp", "timeout")
+    scene.check_fails("Talk cannot connect to the signaling server.")
+
+
+def https_rejected_for_nextclouds(scene):
+    scene.inspection["firewall"] = stopped_here(REJECT, "tcp 443")
+    scene.stop_at("tcp", "unreachable", "", "nc")
+    scene.check_fails("Talk cannot connect to the signaling server.", "nc")
+
+
+def turn_tls_stopped(scene):
+    scene.inspection["coturn"]["tls_port"] = 5349
+    scene.inspection["firewall"] = stopped_here("policy of input: drop", "tcp 5349")
+    for id_ in IDS:
+        evidence = {"turn": {"allocate": "timeout"}}
+        verdict = _probe.no_allocation("turn.example.org:5349", "tls", "timeout", evidence)
+        scene.report["results"].append(verdict.record(id_, "turn-tls"))
+
+
+def media_over_ipv6_stopped(scene):
+    stopped = stopped_here("-A INPUT -p udp -j DROP", "udp 20000-29999", kind="iptables", family="ipv6")
+    scene.inspection["firewall"] = stopped
+    evidence = {"ice": "checking", "remote": ["host [2001:db8::10]:20100"]}
+    for id_ in IDS:
+        scene.reach(id_)["addresses"].append("2001:db8::10")
+        verdict = _probe.no_path("direct-ipv6", "", "publisher", evidence)
+        scene.report["results"].append(verdict.record(id_, "direct-ipv6"))
+
+
 def name_unknown_to_the_controller(scene):
     scene.fail("all", "welcome", _probe.unreachable(socket.gaierror(), HOST))
 
@@ -462,7 +522,17 @@ TABLE = [
     (made(engine_dead), "engine-down", "all", "Cannot connect to the Docker daemon", "systemctl restart docker"),
     (recorded("rtp"), "rtp-range", "all", "stops udp 20000-29999", "--dport 20000:29999 -j DROP"),
     (recorded("turnudp"), "turn-udp-blocked", "all", "stops udp 3478", "open udp 3478"),
-    (recorded("only443"), "only-443", "all", "Only 443 is open", "udp+tcp 3478, udp 20000-29999 and udp 61000"),
+    (recorded("only443"), "only-443", "all", "Only 443 is open", "udp+tcp 3478, udp 20000-29999, udp 61000"),
+    (made(cloud_image("tcp 443")), "only-443", "all", "Only 443 is open",
+     f"In the firewall of {HOST} itself ({REJECT}): open udp+tcp 3478, udp 20000-29999, udp 61000-65535, or let us do "
+     "it: hpb_firewall: nftables and ansible-playbook -i inventory nextcloud_talk.hpb.firewall"),
+    (made(cloud_image("tcp 443", "udp 3478", "tcp 3478", kind="iptables")), "rtp-range", "all", "stops udp 20000-29999",
+     f"In the firewall of {HOST} itself ({REJECT}): open udp 20000-29999"),
+    (made(https_stopped), "host-firewall", "all", f"A rule of {HOST} itself stops tcp 443.", "(policy of INPUT: drop)"),
+    (made(https_rejected_for_nextclouds), "host-firewall", "all", "itself stops tcp 443.", REJECT),
+    (made(turn_tls_stopped), "host-firewall", "all", "itself stops tcp 5349.", "open tcp 5349, or let us do it"),
+    (made(media_over_ipv6_stopped), "rtp-range", "all", "no media reaches Janus at 2001:db8::10",
+     "itself (-A INPUT -p udp -j DROP): open udp 20000-29999"),
     (recorded("turnsecret"), "turn-secret", "nc", "does not have the instance's TURN secret", DEPLOY),
     (made(wrong_backend_secret), "backend-secret", "nc", "another backend secret", "register -e instance=nc"),
     (made(wrong_backend_secret_in_two), "backend-secret", "dev_nc, nc", "another backend secret", "instance=dev_nc,nc"),
@@ -555,6 +625,17 @@ def test_a_certificate_for_days_is_no_cause_where_few_days_are_usual():
     assert [finding.cause for finding in scene.findings()] == ["turn-certificate-soon"]
     scene.context["certificate_days"] = 2
     assert scene.findings() == []
+
+
+@pytest.mark.parametrize(("profile", "family"), [("bridge", "ipv4"), ("host", "ipv6")])
+def test_a_rule_is_not_blamed_where_it_is_not_asked(profile, family):
+    """What Docker publishes passes the rules of the host by, and those for IPv6 stop no call over IPv4."""
+    scene = Scene("rtp")
+    scene.context["profile"] = profile
+    scene.inspection["firewall"] = stopped_here(REJECT, "udp 20000-29999", family=family)
+    (finding,) = scene.findings()
+    assert finding.mend.startswith(f"In the firewall before {HOST}, or of the controller's network: open udp 20000")
+    assert f"no rule on {HOST} itself stops them" in finding.seen
 
 
 def test_nothing_is_found_without_any_evidence():
