@@ -39,8 +39,9 @@ _value:
   description:
     - C(prefix) as given, C(routes), each with its C(path) after the prefix, C(exact), C(websocket), C(base) and C(leaf)
       (the path up to its last slash, and a regular expression of the rest) and C(rule) (a matcher of Traefik).
-      C(pattern) is a regular expression of all paths after the prefix and a slash, C(max_body) the largest request in
-      bytes, C(idle) the seconds for which a silent websocket is kept.
+      C(pattern) is a regular expression of all paths after the prefix and a slash. A request whose header
+      C(events_header) has C(events) in it, in whatever letters, is public under none of them. C(max_body) is the
+      largest request in bytes, C(idle) the seconds for which a silent websocket is kept.
   type: dict
 """
 

@@ -22,6 +22,12 @@ ROUTES = (
     {"path": "/api/v1/room/", "exact": False, "websocket": False},
 )
 ROOM = "[^/.%]+"
+# The websocket is also for Janus' events, which are told by this subprotocol: from 2.1.0 on the server takes them from
+# every private address, without a secret and from 2.1.1 on of any size (server/hub.go, sfu/janus/events_handler.go).
+# Janus reaches the server past all proxies, so what comes through one must not ask for it: not in other letters, nor
+# among others.
+EVENTS_HEADER = "Sec-WebSocket-Protocol"
+EVENTS = "janus-events"
 # Bytes of a request that the server takes (server/backend_server.go, maxBodySize).
 MAX_BODY = 256 * 1024
 # Seconds that a silent websocket is kept. The server pings every 54 seconds (client/client.go, pingPeriod).
@@ -38,7 +44,8 @@ def surface(prefix: str = "") -> dict[str, Any]:
 
     `routes` has for each path `path` (without the prefix), `exact`, `websocket`, `base` and `leaf` (the path up to its
     last slash, and a regular expression of the rest), and `rule` (Traefik's matcher, with the prefix). `pattern` is a
-    regular expression (the same for PCRE, RE2 and POSIX) of all paths after the prefix and a slash; `max_body` is in
+    regular expression (the same for PCRE, RE2 and POSIX) of all paths after the prefix and a slash. A request whose
+    header `events_header` has `events` in it, in whatever letters, is public under none of them. `max_body` is in
     bytes, `idle` in seconds.
     """
     routes = []
@@ -49,7 +56,15 @@ def surface(prefix: str = "") -> dict[str, Any]:
         rule = f"Path(`{whole}`)" if route["exact"] else f"PathRegexp(`^{whole}{ROOM}$`)"
         routes.append({**route, "base": base + slash, "leaf": leaf or ROOM, "rule": rule})
     pattern = "|".join((route["base"] + route["leaf"])[1:] for route in routes)
-    return {"prefix": prefix, "routes": routes, "pattern": pattern, "max_body": MAX_BODY, "idle": IDLE_SECONDS}
+    return {
+        "prefix": prefix,
+        "routes": routes,
+        "pattern": pattern,
+        "events_header": EVENTS_HEADER,
+        "events": EVENTS,
+        "max_body": MAX_BODY,
+        "idle": IDLE_SECONDS,
+    }
 
 
 def traefik(
@@ -74,6 +89,7 @@ def traefik(
     security = {"stsSeconds": 31536000, "contentTypeNosniff": True}
     middlewares: dict[str, Any] = {named("headers"): {"headers": security}}
     routers: dict[str, Any] = {}
+    allowed = f"Host(`{domain}`) && !HeaderRegexp(`{EVENTS_HEADER}`, `(?i){EVENTS}`)"
     below = [prefix for prefix in prefixes if prefix]
     if below:
         middlewares[named("path")] = {"stripPrefix": {"prefixes": below}}
@@ -81,7 +97,7 @@ def traefik(
         if group:
             rules = [route["rule"] for prefix in group for route in surface(prefix)["routes"]]
             routers[named(router)] = {
-                "rule": f"Host(`{domain}`) && ({' || '.join(rules)})",
+                "rule": f"{allowed} && ({' || '.join(rules)})",
                 "entryPoints": [entry_point],
                 "service": named("signalling"),
                 "middlewares": [named("headers")] if group is not below else [named("headers"), named("path")],

@@ -49,11 +49,10 @@ def test_base_and_leaf_make_the_path():
     ]
 
 
-ROOT_RULE = (
-    "Host(`talk.example.org`) && (Path(`/spreed`) || Path(`/api/v1/welcome`) || PathRegexp(`^/api/v1/room/[^/.%]+$`))"
-)
+ALLOWED = "Host(`talk.example.org`) && !HeaderRegexp(`Sec-WebSocket-Protocol`, `(?i)janus-events`)"
+ROOT_RULE = f"{ALLOWED} && (Path(`/spreed`) || Path(`/api/v1/welcome`) || PathRegexp(`^/api/v1/room/[^/.%]+$`))"
 PATH_RULE = (
-    f"Host(`talk.example.org`) && (Path(`{PREFIX}/spreed`) || Path(`{PREFIX}/api/v1/welcome`) || "
+    f"{ALLOWED} && (Path(`{PREFIX}/spreed`) || Path(`{PREFIX}/api/v1/welcome`) || "
     f"PathRegexp(`^{PREFIX}/api/v1/room/[^/.%]+$`))"
 )
 HEADERS = {"headers": {"stsSeconds": 31536000, "contentTypeNosniff": True}}

@@ -115,7 +115,10 @@ def test_nginx(text, style, prefix):
     targets = [f"http://{SERVER}{route['path']}" for route in _proxy.ROUTES]
     assert re.findall(r"proxy_pass (\S+);", content) == targets
     assert content.count("proxy_set_header X-Real-IP $remote_addr;") == 3
-    assert content.count("proxy_set_header Upgrade $http_upgrade;") == 1
+    (websocket,) = [part for part in content.split("location ") if "proxy_set_header Upgrade $http_upgrade;" in part]
+    refused = "if ($http_sec_websocket_protocol ~* janus-events) {\n        return 404;\n    }"
+    assert websocket.index(refused) < websocket.index("proxy_pass")
+    assert 'proxy_set_header Sec-WebSocket-Protocol "";' in websocket
     assert content.rstrip().endswith(f"location ^~ {prefix}/ {{\n    return 404;\n}}")
 
 
@@ -138,6 +141,8 @@ def test_apache(text, style, prefix):
     (section,) = re.findall(r'<LocationMatch "(\S+)">', content)
     assert allowed(style, section) == ([], [])
     assert 'RequestHeader set X-Real-IP "expr=%{REMOTE_ADDR}"' in content
+    refused = '<If "req_novary(\'Sec-WebSocket-Protocol\') =~ /janus-events/i">\n        RedirectMatch 404 "^"\n'
+    assert refused in content.partition("<LocationMatch")[2]
 
 
 @pytest.mark.parametrize(("style", "prefix"), PATHS.items())
@@ -151,6 +156,8 @@ def test_caddy(text, style, prefix):
     assert re.findall(r"reverse_proxy (\S+) (\S+) \{", content) == [("@signaling", f"http://{SERVER}")]
     assert "header_up X-Real-IP {remote_host}" in content
     assert content.index("reverse_proxy") < content.index("respond 404")
+    assert "@events header_regexp Sec-WebSocket-Protocol (?i)janus-events\n" in content
+    assert content.index("respond @events 404") < content.index("reverse_proxy")
 
 
 @pytest.mark.parametrize(("style", "prefix"), PATHS.items())
@@ -159,6 +166,8 @@ def test_haproxy(text, style, prefix):
     (pattern,) = re.findall(r"return status 404 unless \{ path -m reg '(\S+)' \}", content)
     assert allowed(style, pattern) == ([], [])
     assert content.index("return status 404") < content.index("server signaling")
+    refused = "http-request return status 404 if { req.fhdr(Sec-WebSocket-Protocol) -m sub -i janus-events }\n"
+    assert content.index(refused) < content.index("server signaling")
     assert ("replace-path '^/standalone-signaling(/.*)$' '\\1'" in content) == bool(prefix)
     assert "http-request set-header X-Real-IP %[src]" in content
     assert f"server signaling {SERVER}\n" in content

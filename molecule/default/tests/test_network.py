@@ -10,6 +10,7 @@ import http.client
 import socket
 import ssl
 
+import event_door
 import pytest
 from conftest import ADDRESS
 
@@ -94,6 +95,12 @@ def test_what_is_public(authority):
 )
 def test_what_is_not_public(authority, path):
     assert status(authority, path) == 404
+
+
+@pytest.mark.parametrize("spelling", event_door.SPELLINGS)
+def test_events_of_janus_do_not_come_from_outside(authority, spelling):
+    context = ssl.create_default_context(cafile=str(authority))
+    assert event_door.ask(event_door.SPELLINGS[spelling], context) == "404"
 
 
 def test_another_name_is_not_served(authority):

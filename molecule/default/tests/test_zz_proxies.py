@@ -13,6 +13,7 @@ import ssl
 import sys
 import time
 
+import event_door
 import pytest
 from conftest import ADDRESS, PROJECT, SERVICES, play, read_secrets, recap
 from test_network import Pinned
@@ -329,6 +330,7 @@ def serves(hpb, under: str, context) -> None:
     the_rest_is_another_site(under, context)
     headers_are_kept(hpb, under, context)
     client_is_seen(hpb, f"wss://{DOMAIN}{under}/spreed", context)
+    event_door.is_shut(hpb, context, under)
     calls_work(hpb, under, context)
 
 
@@ -391,6 +393,7 @@ def test_a_proxy_on_another_host(hpb, web, programs, context):
         written(web, "/etc/nginx/conf.d/talk.conf", NGINX.format(base="/etc/nginx/talk", other=""))
         web.check_output("nginx -t && systemctl reload nginx")
         client_is_seen(hpb, f"wss://{DOMAIN}/spreed", context, there)
+        event_door.is_shut(hpb, context, address=there)
         client_is_seen(hpb, f"ws://{DOMAIN}:8080/spreed", None)
     finally:
         web.run("rm -rf /etc/nginx/talk /etc/nginx/conf.d/talk.conf; systemctl reload nginx")
@@ -410,6 +413,8 @@ def test_our_own_traefik_under_a_path_and_its_dashboard(hpb, programs, context):
         wait_for(context, f"{path}/api/v1/welcome")
         private_is_closed(path, context)
     client_is_seen(hpb, f"wss://{DOMAIN}{PREFIX}/spreed", context)
+    for path in ("", PREFIX, "/old"):
+        event_door.is_shut(hpb, context, path)
     calls_work(hpb, PREFIX, context)
 
     hashes = hpb.check_output(f"grep -o '[$]2b[$]12[$][^ ]*' {BASE}/traefik/config/dynamic/hpb.yml")
