@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _instances_page
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _instances_page, _versions
 
 DOCUMENTATION = r"""
 name: instances_page
@@ -89,7 +89,7 @@ def instances_page(
             known[name]["verdict"] = _instances_page.verdict(name, results, good, day)
     programs = {name: _instances_page.version_of(image) for name, image in (images or {}).items()}
     return _instances_page.render(
-        instances, known, {**programs, **({"signalling": version} if version else {})}, before
+        instances, known, {**programs, **({"signalling": _versions.named(version)} if version else {})}, before
     )
 
 

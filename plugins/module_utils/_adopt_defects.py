@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _adopt, _secrets
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _adopt, _secrets, _versions
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt import Installation, Service
 
 # Parts of the backend, in the order in which they are named.
@@ -211,21 +211,15 @@ def _floating(found: Installation) -> list[str]:
     return [image for image in images if _tag(image) in ("", "latest")]
 
 
-def _version(text: str) -> tuple[int, ...]:
-    """Return the numbers at the beginning of a version, () when it has none."""
-    match = re.match(r"v?(\d+(?:\.\d+)*)", text)
-    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
-
-
 def _old_versions(found: Installation) -> list[str]:
     said = {kind: _tag(image) for kind, image in _adopt.images(found)}
     service = found.service("janus")
     variables = {**found.variables, **(service.build_args if service else {})}
-    if service is not None and not _version(said.get("janus", "")):
+    if service is not None and not _versions.numbers(said.get("janus", "")):
         said["janus"] = variables.get("JANUS_VERSION", "")
     where = []
     for kind, text in said.items():
-        numbers = _version(text)
+        numbers = _versions.numbers(text)
         # A tag such as 2 or 2.1 moves within its line.
         if numbers and numbers < WANTED[kind][: len(numbers)]:
             where.append(f"{kind} {text}")

@@ -11,9 +11,10 @@ go with Janus (mcu, simulcast, update-sdp), and those of other clients.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _versions
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ FEATURES = {
 }
 
 SETTING = "hpb_signaling_version"
+KEEP_HEADER = "let the proxy pass the header X-Spreed-Signaling-Features on as it is"
+
+# From this version on the server takes Janus' events on its websocket, and this id came with it.
+EVENTS, EVENTS_ID = "2.1.0", "chat-relay"
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,12 @@ class Problem:
         return f"{self.cause} {self.remedy}"
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """Return the numbers that a version starts with, such as (2, 1, 1) for `v2.1.1~docker`; () when it has none."""
-    match = re.match(r"v?(\d+(?:\.\d+)*)", version.strip())
-    return tuple(int(number) for number in match.group(1).split(".")) if match else ()
-
-
 def missing(talk_version: str, features: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the required and the optional ids that this Talk does not find in `features`.
 
     A Talk that is newer than the table, or whose version says nothing, is taken for the newest in the table.
     """
-    major = (numbers(talk_version) or (None,))[0]
+    major = (_versions.numbers(talk_version) or (None,))[0]
     present = set(features)
     required, optional = [], []
     for name, feature in FEATURES.items():
@@ -85,25 +84,19 @@ def explain(talk_version: str, server_version: str, features: Iterable[str]) -> 
 
 
 def _problems(talk_version: str, server_version: str, required: Sequence[str]) -> list[Problem]:
-    problems = []
+    refusal = f"Talk {talk_version} refuses the signaling server {_versions.named(server_version)}"
     old = [name for name in required if not _has(server_version, name)]
+    problems = []
     if old:
-        since = max((FEATURES[name].since for name in old), key=numbers)
-        problems.append(
-            Problem(
-                f"Talk {talk_version} refuses the signaling server {server_version}, which lacks {_named(old)}.",
-                f"Set {SETTING} to {since} or newer, and deploy again.",
-            )
-        )
+        since = max((FEATURES[name].since for name in old), key=_versions.numbers)
+        remedy = f"Set {SETTING} to {since} or newer, and deploy again."
+        if not _versions.numbers(server_version):
+            remedy += f" If it was built from newer sources, {KEEP_HEADER}."
+        problems.append(Problem(f"{refusal}, which lacks {_named(old)}.", remedy))
     lost = [name for name in required if name not in old]
     if lost:
-        problems.append(
-            Problem(
-                f"Talk {talk_version} refuses the signaling server {server_version}, whose answers do not name "
-                f"{_named(lost)}, which this version has.",
-                "Let the proxy pass the header X-Spreed-Signaling-Features on as it is.",
-            )
-        )
+        cause = f"{refusal}, whose answers do not name {_named(lost)}, which this version has."
+        problems.append(Problem(cause, f"{KEEP_HEADER[0].upper()}{KEEP_HEADER[1:]}."))
     return problems
 
 
@@ -134,7 +127,14 @@ def _note(server_version: str, name: str) -> str:
 def _has(server_version: str, name: str) -> bool:
     """Whether a server of that version should have the feature; an unknown version should not."""
     since = FEATURES[name].since
-    return bool(since) and numbers(server_version) >= numbers(since)
+    return bool(since) and _versions.at_least(server_version, since)
+
+
+def takes_events(server_version: str, features: Iterable[str]) -> bool:
+    """Whether a server that says this of itself takes Janus' events; one of unknown version is told by its ids."""
+    if _versions.numbers(server_version):
+        return _versions.at_least(server_version, EVENTS)
+    return EVENTS_ID in features
 
 
 def _named(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features, _versions
 
 ALL = "all"
 OK, FAILED, WARNING, SKIPPED = "ok", "failed", "warning", "skipped"
@@ -270,14 +270,15 @@ def welcome(url: str, status: int, body: bytes, header: str | None) -> Verdict:
             "Let the proxy keep the headers of the answer: Talk reads the features from it.",
             version=version,
         )
+    server = f"signaling server {_versions.named(version)}"
     if "mcu" not in features:
         return failed(
-            f"The signaling server {version} has no SFU (feature mcu is missing): it is not connected to Janus.",
+            f"The {server} has no SFU (feature mcu is missing): it is not connected to Janus.",
             f"{RUN_DEPLOY} janus, then of signalling.",
             version=version,
             features=features,
         )
-    return passed(f"signaling server {version} with mcu", version=version, features=features)
+    return passed(f"{server} with mcu", version=version, features=features)
 
 
 def closed(statuses: Mapping[str, int]) -> Verdict:

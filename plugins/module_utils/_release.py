@@ -12,7 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features, _versions
+
 SHA256 = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ReleaseError(Exception):
@@ -125,7 +128,15 @@ def problems(data: Mapping[str, Any], name: str, variables: Mapping[str, Any]) -
         force = pins(data, name, variables)
     except ReleaseError as error:
         return [str(error)]
-    found = []
+    found = _words(versions(data, name), variables)
+    if found:
+        return found
+    server = force["versions"]["signaling"]
+    if _truth(variables.get("janus_events")) and not _versions.at_least(server, _features.EVENTS):
+        found.append(
+            f"janus_events is true, but the signaling server {server} refuses Janus' events, expected "
+            f"{_features.EVENTS} or newer: remove janus_events, or raise {_features.SETTING}."
+        )
     for source in SOURCES:
         part, version, sha256 = PARTS[source], force["versions"][source], force["checksums"][source]
         if not sha256:
@@ -140,3 +151,34 @@ def problems(data: Mapping[str, Any], name: str, variables: Mapping[str, Any]) -
                 f"it together with {part.versions[0]}."
             )
     return found
+
+
+def _words(release: Mapping[str, str], variables: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each variable that names no version or no digest.
+
+    Versions are compared, and they become tags of images and names of archives: so latest, or the name of a branch, is
+    none. An archive of sources may be that of a commit. release: {part: version} of the release in force.
+    """
+    found = []
+    for part, names_ in PARTS.items():
+        source = bool(names_.sha256)
+        for variable in [] if part == "base" else [name for name in names_.versions if name in variables]:
+            value = "" if variables[variable] is None else str(variables[variable])
+            if not (_versions.is_source(value) if source else _versions.is_tag(value)):
+                found.append(
+                    f"{variable} is '{value}', which is no version number, expected one such as {release[part]}"
+                    f"{' or the hash of a commit' if source else ', as the image has it in its tag'}: correct it, or "
+                    f"remove it to have {release[part]}."
+                )
+        value = str(variables.get(names_.digest) or "")
+        if value and not DIGEST.fullmatch(value):
+            found.append(
+                f"{names_.digest} is '{value}', expected sha256: and 64 characters of 0-9 and a-f, the digest of the "
+                f"image: correct it, or remove it."
+            )
+    return found
+
+
+def _truth(value: Any) -> bool:
+    """Return what Ansible makes of a truth value of the inventory."""
+    return str(value).strip().lower() in ("true", "yes", "on", "y", "t", "1")

@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _versions
+
 SCHEMA_VERSION = 1
 ALL = "all"
 OK, FAILED, WARNING, SKIPPED, NOT_CHECKED = "ok", "failed", "warning", "skipped", "not_checked"
@@ -255,6 +257,7 @@ def document(
     ids = {instance["id"] for instance in instances}
     described = [_instance(item, seen.get(item["id"], {}), steps.get(item["id"], []), findings) for item in instances]
     server = steps.get(ALL, [])
+    answered = {"signalling": _versions.named(result["version"])} if result.get("version") else {}
     states = {verdict(server), *(item["verdict"] for item in described)}
     overall = FAILED if FAILED in states else OK if rows else NOT_CHECKED
     made = DOCUMENT(
@@ -267,7 +270,7 @@ def document(
                 "url": url,
                 "turn_server": turn_server,
                 "verdict": verdict(server),
-                "versions": {**versions, **({"signalling": result["version"]} if result.get("version") else {})},
+                "versions": {**versions, **answered},
                 "features": result.get("features"),
                 "steps": server,
             },

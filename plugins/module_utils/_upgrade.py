@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _release
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _release, _versions
 
 # The program that each part belongs to, in the order in which people ask for them. The base image is left out: what its
 # tag means moves, and Janus' image is only made anew when something else of it changes.
@@ -67,19 +67,13 @@ def short(part: str, version: str) -> str:
     return version[:8] if part == "usrsctp" and COMMIT.fullmatch(version) else version
 
 
-def order(version: str) -> tuple[int, ...]:
-    """Return a key to sort versions by; () for what has no numbers in front, such as a commit or `latest`."""
-    match = re.match(r"v?(\d+(?:\.\d+)*)(?:-r(\d+))?(?:-|$)", version)
-    return tuple(int(number) for number in [*match[1].split("."), match[2] or 0]) if match else ()
-
-
 def words(changes: Mapping[str, Any], part: str, old: str, new: str) -> list[str]:
     """Return what the versions after `old` up to `new` brought, as 'version: sentence', the newest first."""
-    low, high = order(old), order(new)
-    if not low or not high:
+    low, high = _versions.order(old), _versions.order(new)
+    if low is None or high is None:
         return []
-    between = {order(version): (version, text) for version, text in (changes.get(part) or {}).items()}
-    return [f"{between[key][0]}: {between[key][1]}" for key in sorted(between, reverse=True) if low < key <= high]
+    known = {_versions.order(version): f"{version}: {text}" for version, text in (changes.get(part) or {}).items()}
+    return [known[key] for key in sorted(key for key in known if key and low < key <= high)][::-1]
 
 
 def compare(

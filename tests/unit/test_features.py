@@ -11,15 +11,8 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _feature
 OLD = ["audio-video-permissions", "dialout", "hello-v2", "incall-all", "switchto", "mcu", "simulcast", "update-sdp"]
 FEDERATED = [*OLD, "federation"]
 JOINING = [*FEDERATED, "join-features", "offer-codecs", "recipient-call"]
+COMMIT = "6046e47ad1be4dc3a7c1d1c5b2d7c7e0d6a5f3b2~docker"
 NEWEST = [*JOINING, "chat-relay", "serverinfo", "transient-sessiondata"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("2.1.1", (2, 1, 1)), ("v2.0.4~docker", (2, 0, 4)), (" 22.0.0-rc.1", (22, 0, 0)), ("unknown", ()), ("", ())],
-)
-def test_the_numbers_of_a_version(text, expected):
-    assert _features.numbers(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,6 +68,18 @@ def test_features_that_come_and_go_with_janus_do_not_matter():
                 "(calls between Nextclouds). Set hpb_signaling_version to 2.0.0 or newer, and deploy again."
             ],
         ),
+        # Built of a branch: what it has is told by its features alone.
+        (
+            "20.0.0",
+            COMMIT,
+            OLD,
+            [
+                "Talk 20.0.0 refuses the signaling server (unknown version 6046e47ad1be), which lacks federation "
+                "(calls between Nextclouds). Set hpb_signaling_version to 2.0.0 or newer, and deploy again. If it was "
+                "built from newer sources, let the proxy pass the header X-Spreed-Signaling-Features on as it is."
+            ],
+        ),
+        ("20.0.0", COMMIT, NEWEST, []),
         # The server has it, so somebody on the way took it out of the header.
         (
             "20.0.0",
@@ -125,6 +130,24 @@ def test_a_server_that_talk_refuses(talk, server, features, sentences):
 )
 def test_what_talk_does_without(server, names, sentences):
     assert _features.notes(server, names) == sentences
+
+
+@pytest.mark.parametrize(
+    ("server", "features", "expected"),
+    [
+        ("2.0.4", OLD, False),
+        ("2.1.0~docker", NEWEST, True),
+        ("v2.1.1", [], True),
+        # A version that says it is believed; where it says nothing, the feature of the same release is.
+        ("2.0.4", NEWEST, False),
+        (COMMIT, NEWEST, True),
+        (COMMIT, JOINING, False),
+        ("unknown", NEWEST, True),
+        ("", [], False),
+    ],
+)
+def test_which_server_takes_the_events_of_janus(server, features, expected):
+    assert _features.takes_events(server, features) == expected
 
 
 def test_no_feature_is_required_and_optional_or_neither():

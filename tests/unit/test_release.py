@@ -19,23 +19,24 @@ from ansible_collections.nextcloud_talk.hpb.plugins.plugin_utils import _release
 FILE = _releases.load()
 SHA = "ab" * 32
 OTHER = "cd" * 32
+COMMIT = "6046e47ad1be4dc3a7c1d1c5b2d7c7e0d6a5f3b2"
 
 DATA: dict[str, Any] = {
     "releases": [
         {
             "name": "2026.02",
             "images": {"nats": "2.2-alpine", "coturn": "4.2-r0", "signaling": "2.2.0", "traefik": "v3.2", "base": "b"},
-            "sources": {"libsrtp": "2.2", "usrsctp": "ffff", "janus": "1.2.0"},
+            "sources": {"libsrtp": "2.2", "usrsctp": "ffff0000", "janus": "1.2.0"},
         },
         {
             "name": "2026.01",
             "images": {"nats": "2.1-alpine", "coturn": "4.1-r0", "signaling": "2.1.0", "traefik": "v3.1", "base": "b"},
-            "sources": {"libsrtp": "2.1", "usrsctp": "eeee", "janus": "1.1.0"},
+            "sources": {"libsrtp": "2.1", "usrsctp": "eeee0000", "janus": "1.1.0"},
         },
     ],
     "sources": {
         "libsrtp": {"2.2": SHA, "2.1": SHA},
-        "usrsctp": {"ffff": SHA, "eeee": SHA},
+        "usrsctp": {"ffff0000": SHA, "eeee0000": SHA},
         "janus": {"1.2.0": SHA, "1.1.0": SHA, "1.0.0": SHA},
     },
 }
@@ -78,7 +79,7 @@ def test_what_nobody_pulled_is_marked() -> None:
 
 @pytest.mark.parametrize(
     ("name", "part", "expected"),
-    [("", "janus", "1.2.0"), ("2026.02", "nats", "2.2-alpine"), ("2026.01", "usrsctp", "eeee")],
+    [("", "janus", "1.2.0"), ("2026.02", "nats", "2.2-alpine"), ("2026.01", "usrsctp", "eeee0000")],
 )
 def test_a_release_has_a_version_of_each_part(name: str, part: str, expected: str) -> None:
     assert _release.versions(DATA, name)[part] == expected
@@ -100,7 +101,6 @@ def test_an_unknown_release_is_refused_with_the_known_ones() -> None:
     ("variables", "changed", "pinned"),
     [
         ({}, {}, []),
-        ({"coturn_version": ""}, {}, []),
         ({"coturn_version": "4.2-r0"}, {}, []),
         ({"coturn_version": "4.9-r0", "other": "1"}, {"coturn": "4.9-r0"}, ["coturn_version"]),
         ({"hpb_signaling_version": "2.0"}, {"signaling": "2.0"}, ["hpb_signaling_version"]),
@@ -145,7 +145,7 @@ def test_checksums_follow_the_version_and_digests_are_kept() -> None:
             "beside it: set it to the sha256 of that archive, or remove janus_libsrtp_version to have 2.2.",
         ),
         (
-            {"janus_usrsctp_version": "aaaa", "janus_usrsctp_sha256": "sha256:abc"},
+            {"janus_usrsctp_version": "aaaa0000", "janus_usrsctp_sha256": "sha256:abc"},
             "janus_usrsctp_sha256 is 'sha256:abc', expected a sha256, 64 characters of 0-9 and a-f: correct it, or "
             "remove it together with janus_usrsctp_version.",
         ),
@@ -158,3 +158,86 @@ def test_a_version_without_its_checksum_is_refused(variables: dict, expected: st
 
 def _sha_of(variables: dict) -> str:
     return next(name for name in variables if name.endswith("_version")).replace("_version", "_sha256")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "release"),
+    [
+        ("nats_version", "latest", "2.2-alpine"),
+        ("nats_version", "alpine", "2.2-alpine"),
+        ("coturn_version", "edge-alpine", "4.2-r0"),
+        ("coturn_version", "", "4.2-r0"),
+        ("coturn_version", None, "4.2-r0"),
+        ("traefik_version", "v", "v3.2"),
+        ("traefik_version", True, "v3.2"),
+        ("hpb_signaling_version", "latest", "2.2.0"),
+        ("hpb_signaling_version", "master", "2.2.0"),
+        ("hpb_signaling_version", COMMIT, "2.2.0"),
+        ("hpb_signaling_version", "20261130", "2.2.0"),
+        ("hpb_signaling_version", ">=2.1", "2.2.0"),
+        ("hpb_signaling_version", " 2.1.1", "2.2.0"),
+        ("hpb_signaling_version", "2.1.1~docker", "2.2.0"),
+        ("hpb_signaling_version", ["2.1.1"], "2.2.0"),
+        ("signalling_version", "latest", "2.2.0"),
+    ],
+)
+def test_what_is_no_version_of_an_image_is_refused(variable: str, value: Any, release: str) -> None:
+    said = "" if value is None else value
+    assert _release.problems(DATA, "", {variable: value}) == [
+        f"{variable} is '{said}', which is no version number, expected one such as {release}, as the image has it in "
+        f"its tag: correct it, or remove it to have {release}."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "release"),
+    [
+        ("janus_version", "master", "1.2.0"),
+        ("janus_version", "latest", "1.2.0"),
+        ("janus_libsrtp_version", "", "2.2"),
+        ("janus_usrsctp_version", "main", "ffff0000"),
+    ],
+)
+def test_what_is_no_version_of_a_source_is_refused(variable: str, value: Any, release: str) -> None:
+    sha256 = variable.replace("_version", "_sha256")
+    assert _release.problems(DATA, "", {variable: value, sha256: SHA}) == [
+        f"{variable} is '{value}', which is no version number, expected one such as {release} or the hash of a commit: "
+        f"correct it, or remove it to have {release}."
+    ]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"traefik_version": "v3.7.15"},
+        {"traefik_version": "v3"},
+        {"nats_version": "2.15.1-alpine3.22"},
+        {"nats_version": 2.15},
+        {"nats_version": 2},
+        {"coturn_version": "4.18.0-r0"},
+        {"coturn_version": f"4.18.0-r0@sha256:{SHA}"},
+        {"coturn_version": "4.18.0-r0", "coturn_digest": f"sha256:{SHA}"},
+        {"hpb_signaling_version": "2.2.0-rc.1", "signalling_digest": ""},
+        {"janus_version": COMMIT, "janus_sha256": SHA},
+    ],
+)
+def test_versions_as_upstream_spells_them_are_taken(variables: dict) -> None:
+    assert _release.problems(DATA, "", variables) == []
+
+
+@pytest.mark.parametrize("digest", ["nats_digest", "coturn_digest", "signalling_digest", "traefik_digest"])
+def test_a_digest_that_is_none_is_refused(digest: str) -> None:
+    assert _release.problems(DATA, "", {digest: "latest"}) == [
+        f"{digest} is 'latest', expected sha256: and 64 characters of 0-9 and a-f, the digest of the image: correct "
+        "it, or remove it."
+    ]
+
+
+def test_janus_is_not_made_to_send_events_that_are_refused() -> None:
+    old = {"hpb_signaling_version": "2.0.4", "janus_events": "yes"}
+    assert _release.problems(DATA, "", old) == [
+        "janus_events is true, but the signaling server 2.0.4 refuses Janus' events, expected 2.1.0 or newer: remove "
+        "janus_events, or raise hpb_signaling_version."
+    ]
+    assert _release.problems(DATA, "", {**old, "janus_events": False}) == []
+    assert _release.problems(DATA, "", {**old, "signalling_version": "2.1.0"}) == []

@@ -86,22 +86,6 @@ def test_the_tag_of_an_image(image: str, expected: str) -> None:
     assert _upgrade.tag(image) == expected
 
 
-@pytest.mark.parametrize(
-    ("version", "expected"),
-    [
-        ("2.1.1", (2, 1, 1, 0)),
-        ("v3.7.13", (3, 7, 13, 0)),
-        ("4.17.0-r2", (4, 17, 0, 2)),
-        ("2.14.5-alpine3.22", (2, 14, 5, 0)),
-        ("fd070e05", ()),
-        ("latest", ()),
-        ("?", ()),
-    ],
-)
-def test_versions_are_ordered_by_their_numbers(version: str, expected: tuple) -> None:
-    assert _upgrade.order(version) == expected
-
-
 def test_what_runs_is_read_from_the_images_and_else_from_what_was_deployed() -> None:
     assert _upgrade.running_versions(OLDER, {}) == {
         "signaling": "2.0.4",
@@ -127,6 +111,7 @@ def test_the_words_are_those_of_the_versions_between() -> None:
     assert _upgrade.words(DATA["changes"], "signaling", "2.0.4", "2.1.1") == ["2.1.1: Newer.", "2.1.0: New."]
     assert _upgrade.words(DATA["changes"], "signaling", "2.1.1", "2.0.4") == []
     assert _upgrade.words(DATA["changes"], "signaling", "?", "2.1.1") == []
+    assert _upgrade.words(DATA["changes"], "signaling", "6046e47ad1be4dc3a7c1d1c5b2d7c7e0d6a5f3b2", "2.1.1") == []
     assert _upgrade.words(DATA["changes"], "nats", "2.12.15", "2.14.5") == []
 
 
