@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _addresses, _probe
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _addresses, _probe, _proxy
 
 ALL = _probe.ALL
 LOOPBACK = _addresses.LOOPBACK
@@ -576,6 +576,31 @@ def proxy(case: Case) -> None:
         case.found("proxy-websocket", rows, why, mend, [f"seen: {rows[0]['cause']}"], instance=ALL)
 
 
+def not_private(case: Case) -> None:
+    """The proxy passes on what is for the host itself: a path, or Janus' events."""
+    for row in case.failed("closed"):
+        if "events" in row["figures"]:
+            taken = row["figures"]["events"]["taken"]
+            case.found("event-door" if taken else "private-paths", [row], row["cause"], closing(case), instance=ALL)
+
+
+def closing(case: Case) -> str:
+    """Return what lets the proxy that is there pass on no more than it has to."""
+    kind, folder = str(case.context.get("proxy") or ""), case.context.get("proxy_dir")
+    deploy = f"Run {RUN}deploy"
+    if kind == "own":
+        return f"{deploy}, which gives our Traefik its routes anew, and let {case.domain} lead to it and nothing else"
+    if kind == "traefik_labels":
+        return (
+            f"{deploy}, which gives the container signalling its labels anew, and let your Traefik route by them alone"
+        )
+    name, reload = _proxy.FILES.get(kind, ("", ""))
+    if not name:
+        return f"{deploy}, which writes the files in {folder} anew, then let your proxy take its own and reload it"
+    how = f": {reload}" if reload else f", from the directory of its file provider: put {name} there again"
+    return f"{deploy}, which writes {folder}/{name} anew, then let your proxy read that, and nothing beside it{how}"
+
+
 def too_old(case: Case) -> None:
     """The signaling server lacks what the Nextcloud's Talk requires."""
     for row in case.failed("features"):
@@ -951,6 +976,7 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     turn_certificate,
     throttled,
     proxy,
+    not_private,
     too_old,
     session_limit,
     maintenance,
@@ -1037,9 +1063,9 @@ def diagnose(
     `report` is the result of call_probe ({} when no call was placed), `inspection` that of hpb_inspect ({} for none),
     `reaches` those of hpb_reach, each with the id of its instance and its host. `context` has url, domain, turn_server,
     public_ip, media_ip, hpb_host, tls, resolve (name: address), certificate_days (days left below which a certificate
-    is a finding; 14), time (the controller's clock when the inspection began, Unix seconds), and instances: each with
-    id, url, urls, host, check (available, ok, sentence), nextcloud and talk (as talk_info returns them, {} when it was
-    not asked).
+    is a finding; 14), proxy (own for our Traefik, else hpb_proxy), proxy_dir (where the files for another one are),
+    time (the controller's clock when the inspection began, Unix seconds), and instances: each with id, url, urls, host,
+    check (available, ok, sentence), nextcloud and talk (as talk_info returns them, {} when it was not asked).
     """
     case = Case(report, inspection, reaches, context)
     for cause in CAUSES:

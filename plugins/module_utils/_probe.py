@@ -16,13 +16,20 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features, _versions
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features, _proxy, _versions
 
 ALL = "all"
 OK, FAILED, WARNING, SKIPPED = "ok", "failed", "warning", "skipped"
 
 CLOSED_PATHS = ("/metrics", "/api/v1/stats", "/api/v1/serverinfo", "/turn/credentials", "/debug/pprof/")
+# Answers with which a path is closed. A proxy as we set it up says 404; the signaling server itself says 403 to whoever
+# may not see its statistics, and 400 to who does not even ask for TURN credentials in the right way.
+CLOSED = (400, 401, 403, 404)
 PUBLIC_PATHS = "/spreed, /api/v1/welcome and /api/v1/room/"
+
+# The version from which on the signaling server takes Janus' events at its websocket.
+EVENTS_SINCE = "2.1.0"
+NO_EVENTS = f"Let the proxy answer 404 to every request whose header {_proxy.EVENTS_HEADER} names {_proxy.EVENTS}."
 
 # Percent of lost packets above which a path is worth a warning, and above which people complain.
 LOSS_WARNING = 1.0
@@ -281,17 +288,35 @@ def welcome(url: str, status: int, body: bytes, header: str | None) -> Verdict:
     return passed(f"{server} with mcu", version=version, features=features)
 
 
-def closed(statuses: Mapping[str, int]) -> Verdict:
-    """Judge the answers of the paths that must not be public."""
-    leaking = {path: status for path, status in statuses.items() if status != 404}
-    if not leaking:
-        return passed(f"404 for {', '.join(statuses)}", statuses=dict(statuses))
-    seen = ", ".join(f"{path} answers {status}" for path, status in leaking.items())
-    return failed(
-        f"{seen}, expected 404 from outside.",
-        f"Let the proxy pass only {PUBLIC_PATHS} to the signaling server.",
-        statuses=dict(statuses),
-    )
+def closed(statuses: Mapping[str, int], events: tuple[int, bool], version: str) -> Verdict:
+    """Judge the answers of what must not be public.
+
+    statuses: of paths. events: of the websocket for Janus' events (the status, and whether it was taken for one).
+    version: the signaling server's, "" where it is not known.
+    """
+    figures = {"statuses": dict(statuses), "events": {"status": events[0], "taken": events[1]}}
+    open_paths = [f"{path} answers {status}" for path, status in statuses.items() if status not in CLOSED]
+    causes = [f"{', '.join(open_paths)}, expected 404 from outside."] if open_paths else []
+    remedies = [f"Let the proxy pass only {PUBLIC_PATHS} to the signaling server."] if open_paths else []
+    if events[1]:
+        causes.append(
+            f"A websocket with the subprotocol {_proxy.EVENTS} is taken, expected 404: by it whoever has a private "
+            f"address ends the signaling server with one message."
+        )
+        remedies.append(NO_EVENTS)
+    if causes:
+        return failed(" ".join(causes), " ".join(remedies), **figures)
+    if events[0] == 101 and _versions.numbers(version) and not _versions.at_least(version, EVENTS_SINCE):
+        cause = (
+            f"The proxy passes websockets with the subprotocol {_proxy.EVENTS} on. The signaling server {version} does "
+            f"not know it; one from {EVENTS_SINCE} on can be ended by it from every private address."
+        )
+        return Verdict(WARNING, cause, cause, NO_EVENTS, figures)
+    refused: dict[int, list[str]] = {}
+    for path, status in statuses.items():
+        refused.setdefault(status, []).append(path)
+    seen = "; ".join(f"{status} for {', '.join(paths)}" for status, paths in refused.items())
+    return passed(f"{seen}; no websocket for Janus' events", **figures)
 
 
 def session_refused(code: str, message: str) -> Verdict:

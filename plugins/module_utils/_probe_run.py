@@ -102,6 +102,7 @@ class Probe:
         self.slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         self._server_features: list[str] = []
+        self._version = ""
         until = time.time() + spec["timeout"] + SPARE_SECONDS
         self.users = {
             item["id"]: _user_run.UserSteps(item, self.url, self.context, self.turn, until)
@@ -221,7 +222,7 @@ class Probe:
         features = answer.headers.get(_signaling_client.FEATURES_HEADER.lower())
         verdict = _probe.welcome(self.url, answer.status, answer.body, features)
         if verdict.status == OK:
-            self._server_features = verdict.figures["features"]
+            self._server_features, self._version = verdict.figures["features"], verdict.figures["version"]
             self._features(**verdict.figures)
         return self._note(ALL, "welcome", verdict)
 
@@ -232,12 +233,15 @@ class Probe:
 
     async def _closed(self) -> None:
         try:
-            answers = await asyncio.gather(*(self._fetch(path) for path in _probe.CLOSED_PATHS))
+            events, *answers = await asyncio.gather(
+                asyncio.to_thread(_signaling_client.ask_for_events, self.url, self.context, HTTP_SECONDS),
+                *(self._fetch(path) for path in _probe.CLOSED_PATHS),
+            )
         except (OSError, HTTPException) as error:
             self._note(ALL, "closed", _probe.unreachable(error, self.host))
             return
         statuses = {path: answer.status for path, answer in zip(_probe.CLOSED_PATHS, answers)}
-        self._note(ALL, "closed", _probe.closed(statuses))
+        self._note(ALL, "closed", _probe.closed(statuses, events, self._version))
 
     async def _request(self, item: dict[str, Any]) -> bool:
         # A message to a room in which nobody is has no effect.

@@ -33,7 +33,15 @@ MAX_BODY = 256 * 1024
 # Seconds that a silent websocket is kept. The server pings every 54 seconds (client/client.go, pingPeriod).
 IDLE_SECONDS = 3600
 
-KINDS = ("nginx", "apache", "caddy", "haproxy", "traefik", "traefik_labels")
+# The file that is written for each kind of proxy, and how one reads it anew, as Debian's package has it.
+FILES = {
+    "nginx": ("nginx.conf", "nginx -t && systemctl reload nginx"),
+    "apache": ("apache.conf", "apachectl configtest && systemctl reload apache2"),
+    "caddy": ("caddy.conf", "systemctl reload caddy"),
+    "haproxy": ("haproxy.cfg", "systemctl reload haproxy"),
+    "traefik": ("traefik.yml", ""),
+}
+KINDS = (*FILES, "traefik_labels")
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _TRAEFIK_NAME = re.compile(r"[A-Za-z0-9_-]+")

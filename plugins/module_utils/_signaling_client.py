@@ -22,7 +22,9 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _proxy
 
 try:
     from websockets.asyncio.client import connect
@@ -37,6 +39,8 @@ except ImportError:  # The module says so before anything of this is used.
 BACKEND_PATH = "/ocs/v2.php/apps/spreed/api/v3/signaling/backend"
 FEATURES_HEADER = "X-Spreed-Signaling-Features"
 MAX_BODY = 1024 * 1024
+# A client's frame that closes a websocket with the code 1000 (RFC 6455, 5.2 and 5.5.1); its mask is zeros.
+GOODBYE = b"\x88\x82\0\0\0\0\x03\xe8"
 
 
 class Refused(Exception):
@@ -170,6 +174,13 @@ def addresses_of(host: str, port: int) -> dict[str, str]:
     return addresses
 
 
+def _connection(parts: SplitResult, context: ssl.SSLContext | None, timeout: float) -> http.client.HTTPConnection:
+    """Return a connection, not made yet, to the host of a URL."""
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
+
+
 def fetch(
     url: str,
     context: ssl.SSLContext | None,
@@ -182,17 +193,44 @@ def fetch(
     Raises OSError (with its TLS and name subclasses) and http.client.HTTPException.
     """
     parts = urlsplit(url)
-    connection: http.client.HTTPConnection
-    if parts.scheme == "http":
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-    else:
-        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
+    connection = _connection(parts, context, timeout)
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET" if body is None else "POST", target, body=body, headers=headers or {})
         response = connection.getresponse()
         received = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, received, response.read(MAX_BODY))
+    finally:
+        connection.close()
+
+
+def ask_for_events(url: str, context: ssl.SSLContext | None, timeout: float) -> tuple[int, bool]:
+    """Ask the server with the https URL `url` for the websocket of Janus' events, and leave at once where there is one.
+
+    Returns the status of the answer, 101 for a websocket, and whether that is one for events: a server that knows none
+    takes it for a client's. Nothing is said on it but goodbye, not even in answer to a ping, so that no server has
+    anything to note. Raises OSError (with its TLS and name subclasses) and http.client.HTTPException.
+    """
+    parts = urlsplit(url)
+    connection = _connection(parts, context, timeout)
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(secrets.token_bytes(16)).decode(),
+        _proxy.EVENTS_HEADER: _proxy.EVENTS,
+    }
+    try:
+        connection.request("GET", f"{parts.path}/spreed", headers=headers)
+        response = connection.getresponse()
+        if response.status != http.client.SWITCHING_PROTOCOLS:
+            return response.status, False
+        with contextlib.suppress(OSError):
+            connection.sock.settimeout(2)
+            connection.sock.sendall(GOODBYE)
+            while connection.sock.recv(4096):
+                pass
+        return response.status, response.getheader(_proxy.EVENTS_HEADER, "").strip() == _proxy.EVENTS
     finally:
         connection.close()
 

@@ -12,9 +12,10 @@ short_description: Prove the High Performance Backend with real calls
 version_added: 0.1.0
 description:
   - Talks to the signaling server from where it runs, as clients do, and places real calls with aiortc. It asks for its
-    welcome, for paths that must not be public, sends a signed request and a hello with a made-up ticket for each
-    instance, then lets two peers per path exchange sound and picture through Janus, directly and over TURN only. In
-    direct calls a text goes through a data channel too, and each instance gets a screen share.
+    welcome, for paths and a websocket (for Janus' events) that must not be public, sends a signed request and a hello
+    with a made-up ticket for each instance, then lets two peers per path exchange sound and picture through Janus,
+    directly and over TURN only. In direct calls a text goes through a data channel too, and each instance gets a screen
+    share.
   - Peers of each instance and of the one before it in the list join rooms of one name, and must not see or hear each
     other.
   - With O(instances[].user) it also does as that user's browser. It asks the Nextcloud what Talk tells the user, says

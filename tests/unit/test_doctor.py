@@ -464,6 +464,22 @@ def media_over_ipv6_stopped(scene):
         scene.report["results"].append(verdict.record(id_, "direct-ipv6"))
 
 
+OPEN = dict.fromkeys(_probe.CLOSED_PATHS, 404)
+
+
+def events_taken(proxy, statuses=OPEN):
+    def build(scene):
+        scene.context.update(proxy=proxy, proxy_dir="/opt/hpb/proxy")
+        scene.fail("all", "closed", _probe.closed(statuses, (101, True), "2.1.1"))
+
+    return build
+
+
+def metrics_for_all(scene):
+    scene.context.update(proxy="haproxy", proxy_dir="/opt/hpb/proxy")
+    scene.fail("all", "closed", _probe.closed({**OPEN, "/metrics": 200}, (404, False), "2.1.1"))
+
+
 def name_unknown_to_the_controller(scene):
     scene.fail("all", "welcome", _probe.unreachable(socket.gaierror(), HOST))
 
@@ -569,6 +585,21 @@ TABLE = [
     (made(controller_clock), "clock-controller", "all", "controller is 4000 s ahead", "On the controller"),
     (made(features_dropped), "proxy-features", "all", "drops the header X-Spreed", "proxy_hide_header"),
     (made(features_dropped_on_post), "proxy-features", "all", "from answers to POST", "pass on all headers"),
+    (made(events_taken("own")), "event-door", "all", "subprotocol janus-events is taken, expected 404: by it whoever",
+     f"Run {_doctor.RUN}deploy, which gives our Traefik its routes anew, and let {HOST} lead to it and nothing else"),
+    (made(events_taken("nginx")), "event-door", "all", "ends the signaling server with one message.",
+     "writes /opt/hpb/proxy/nginx.conf anew, then let your proxy read that, and nothing beside it: nginx -t && "),
+    (made(events_taken("apache")), "event-door", "all", "is taken", "/proxy/apache.conf anew, then let your proxy"),
+    (made(events_taken("caddy")), "event-door", "all", "is taken", "/proxy/caddy.conf anew, then let your proxy"),
+    (made(events_taken("haproxy")), "event-door", "all", "is taken", "anew, then let your proxy read that, and"),
+    (made(events_taken("traefik")), "event-door", "all", "is taken", "its file provider: put traefik.yml there again"),
+    (made(events_taken("traefik_labels")), "event-door", "all", "is taken", "the container signalling its labels anew"),
+    (made(events_taken("", {**OPEN, "/metrics": 403})), "event-door", "all", "is taken",
+     "writes the files in /opt/hpb/proxy anew, then let your proxy take its own and reload it"),
+    (made(events_taken("caddy", {**OPEN, "/metrics": 200})), "event-door", "all",
+     "/metrics answers 200, expected 404 from outside. A websocket", "systemctl reload caddy"),
+    (made(metrics_for_all), "private-paths", "all", "/metrics answers 200, expected 404 from outside.",
+     "systemctl reload haproxy"),
     (made(no_upgrade), "proxy-websocket", "all", "does not pass on the websocket", "proxy_set_header Upgrade"),
     (made(too_old), "signaling-too-old", "dev_nc, nc, test_nc", "federation", DEPLOY),
     (made(full), "session-limit", "dev_nc", "in use (5 of 5)", "Raise talk_session_limit of dev_nc"),

@@ -214,3 +214,33 @@ def test_a_connection_that_is_gone_fails_every_later_use():
         await session.close()
 
     talk(use, [[HELLO], "close"])
+
+
+@pytest.mark.parametrize(
+    ("server", "expected", "closed"),
+    [
+        ({"subprotocols": ["janus-events"]}, (101, True), 1000),
+        # One that knows no subprotocol greets its client.
+        ({}, (101, False), 1000),
+        ({"process_request": lambda connection, _request: connection.respond(404, "")}, (404, False), None),
+        ({"process_request": lambda connection, _request: connection.respond(403, "")}, (403, False), None),
+    ],
+)
+def test_the_websocket_for_events_is_asked_for_and_left_at_once(server, expected, closed):
+    """The server hears no word, and a proper goodbye."""
+    heard, ends = [], []
+
+    async def welcome(connection):
+        await connection.send(json.dumps({"type": "welcome"}))
+        heard.extend([message async for message in connection])
+        ends.append(connection.close_code)
+
+    async def run():
+        async with serve(welcome, "127.0.0.1", 0, **server) as listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            found = await asyncio.to_thread(client.ask_for_events, url, None, 5)
+            await asyncio.sleep(0.1)
+            return found
+
+    assert asyncio.run(run()) == expected
+    assert (heard, ends) == ([], [closed] if closed else [])

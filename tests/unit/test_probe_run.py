@@ -147,6 +147,26 @@ def test_a_refused_signature_is_not_tried_again_and_stops_the_instance(web):
     assert [item["step"] for item in report["failures"]] == ["request", "request"]
 
 
+@pytest.mark.parametrize(("taken", "status"), [(True, "failed"), (False, "ok")])
+def test_a_websocket_for_events_is_a_failure_beside_the_others(web, monkeypatch, taken, status):
+    web.answers["/spreed"] = (404, {}, b"")
+    asked = []
+
+    def ask(url, _context, _timeout):
+        asked.append(url)
+        return (101, taken)
+
+    monkeypatch.setattr(_signaling_client, "ask_for_events", ask)
+    report = asyncio.run(_probe_run.limited(spec(web.url)))
+    found = statuses(report)
+    assert asked == [web.url]
+    assert (found["all", "closed"], found["nc", "request"]) == (status, "ok")
+    sentences = [item["sentence"] for item in report["failures"] if item["step"] == "closed"]
+    assert [text.split(" is taken")[0] for text in sentences] == (
+        ["HPB, private paths closed: A websocket with the subprotocol janus-events"] if taken else []
+    )
+
+
 def given_secrets(web, *secrets):
     """Let the server accept exactly these secrets, in the order of the instances, and return what was refused."""
     instances = [{**item, "secret": secret} for item, secret in zip(spec()["instances"], secrets)]

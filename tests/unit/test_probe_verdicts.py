@@ -104,10 +104,51 @@ def test_the_welcome_tells_version_and_features():
     }
 
 
-def test_private_paths_must_all_be_404():
-    assert _probe.closed(dict.fromkeys(_probe.CLOSED_PATHS, 404)).status == OK
-    verdict = _probe.closed({"/metrics": 200, "/turn/credentials": 403, "/api/v1/stats": 404})
-    assert verdict.cause == "/metrics answers 200, /turn/credentials answers 403, expected 404 from outside."
+NOTHING = dict.fromkeys(_probe.CLOSED_PATHS, 404)
+ITSELF = {**dict.fromkeys(_probe.CLOSED_PATHS, 403), "/turn/credentials": 400, "/debug/pprof/": 404}
+TAKEN = (
+    "A websocket with the subprotocol janus-events is taken, expected 404: by it whoever has a private address ends "
+    "the signaling server with one message."
+)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "events", "version", "status", "seen"),
+    [
+        (NOTHING, (404, False), "2.1.1", OK, f"404 for {', '.join(NOTHING)}; no websocket for Janus' events"),
+        # The signaling server says itself that it does not show them to everybody.
+        (ITSELF, (404, False), "2.1.1", OK, "403 for /metrics, /api/v1/stats, /api/v1/serverinfo; 400 for /turn"),
+        (NOTHING, (403, False), "2.1.1", OK, "404 for /metrics, "),
+        # Whoever comes from a public address is shown out again; that it was taken is enough.
+        (NOTHING, (101, True), "2.1.1", FAILED, TAKEN),
+        (NOTHING, (101, True), "", FAILED, TAKEN),
+        (ITSELF, (101, True), "2.1.1", FAILED, TAKEN),
+        # The way to it takes the header off, so there is no such door.
+        (NOTHING, (101, False), "2.1.0", OK, "404 for /metrics, "),
+        (NOTHING, (101, False), "", OK, "404 for /metrics, "),
+        (NOTHING, (101, False), "f6046e4", OK, "404 for /metrics, "),
+        (
+            NOTHING,
+            (101, False),
+            "2.0.2~docker",
+            WARNING,
+            "The proxy passes websockets with the subprotocol janus-events on. The signaling server 2.0.2~docker does "
+            "not know it; one from 2.1.0 on can be ended by it from every private address.",
+        ),
+        (
+            {"/metrics": 200, "/turn/credentials": 403, "/api/v1/stats": 302},
+            (404, False),
+            "2.1.1",
+            FAILED,
+            "/metrics answers 200, /api/v1/stats answers 302, expected 404 from outside.",
+        ),
+        ({"/metrics": 200}, (101, True), "2.1.1", FAILED, f"/metrics answers 200, expected 404 from outside. {TAKEN}"),
+    ],
+)
+def test_what_must_not_be_public(statuses, events, version, status, seen):
+    verdict = _probe.closed(statuses, events, version)
+    assert (verdict.status, verdict.seen[: len(seen)]) == (status, seen)
+    assert bool(verdict.remedy) == (status != OK)
 
 
 @pytest.mark.parametrize(

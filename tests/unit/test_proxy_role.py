@@ -17,13 +17,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _proxy
 from test_proxy import PREFIX, PRIVATE, PUBLIC
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = {
-    "nginx": "nginx.conf",
-    "apache": "apache.conf",
-    "caddy": "caddy.conf",
-    "haproxy": "haproxy.cfg",
-    "traefik": "traefik.yml",
-}
+FILES = {kind: name for kind, (name, _reload) in _proxy.FILES.items()}
 PATHS = {"name": "", "path": PREFIX}
 SERVER = "198.51.100.4:9080"
 
@@ -195,6 +189,10 @@ def test_the_run_says_what_to_do(run):
     # One that was chosen is shown as a whole, five would be no help.
     assert "respond 404" in said
     assert "RedirectMatch" not in said
+    # A program is told to read its file in the same words later; the first time takes more.
+    for name, reload in _proxy.FILES.values():
+        assert f"{folder}/name/proxy/{name}" in said
+        assert reload.rpartition(" && ")[0] in said
 
 
 def test_every_origin_of_the_certificate_has_its_tasks():
