@@ -39,8 +39,9 @@ options:
     required: true
   context:
     description:
-      - What else is known - C(url), C(domain), C(turn_server), C(public_ip), C(media_ip), C(hpb_host), C(tls),
-        C(resolve), C(time) (the controller's clock when the inspection began, in Unix seconds), and C(instances), each
+      - What else is known - C(url), C(domain), C(turn_server), C(public_ip), C(media_ip),
+        C(cdn) (networks of proxies in the internet), C(hpb_host), C(tls), C(resolve),
+        C(time) (the controller's clock when the inspection began, in Unix seconds), and C(instances), each
         with C(id), C(url), C(urls), C(host), C(check), C(nextcloud) and C(talk).
     type: dict
     required: true

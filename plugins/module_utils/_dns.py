@@ -10,7 +10,10 @@ import secrets
 import socket
 import struct
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _internet
 
 A, AAAA = 1, 28
 TIMEOUT = 3.0
@@ -18,6 +21,8 @@ TIMEOUT = 3.0
 _INTERNET = 1
 _TRUNCATED = 0x0200
 _POINTER = 0xC0
+# Where systemd-resolved listens (systemd-resolved.service(8)).
+_STUBS = {"127.0.0.53", "127.0.0.54"}
 
 
 class DnsError(Exception):
@@ -28,6 +33,33 @@ def servers(text: str) -> list[str]:
     """Return the addresses of the name servers in the text of a resolv.conf."""
     lines = [line.split() for line in text.splitlines()]
     return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+
+
+def resolvers(etc: Path = Path("/etc/resolv.conf"), real: Path = Path("/run/systemd/resolve/resolv.conf")) -> list[str]:
+    """Return the addresses of this machine's name servers.
+
+    In place of systemd-resolved itself, which answers from the hosts file (resolved.conf(5), ReadEtcHosts), those whom
+    it asks.
+    """
+    known = servers(etc.read_text(encoding="utf-8")) if etc.is_file() else []
+    if known and set(known) <= _STUBS and real.is_file():
+        return servers(real.read_text(encoding="utf-8"))
+    return known
+
+
+def look_up(name: str, known: list[str]) -> list[tuple[str, int]] | None:
+    """Ask the name servers for a name; returns what `answers` does for both families, None when none of them answers.
+
+    The one that answers is the first of `known` from then on: those before it would be waited for again.
+    """
+    for server in list(known):
+        try:
+            found = ask(server, name, A) + ask(server, name, AAAA)
+        except (OSError, DnsError):
+            known.remove(server)
+            continue
+        return found
+    return None
 
 
 def question(name: str, kind: int, number: int) -> bytes:
@@ -86,12 +118,19 @@ def ask(server: str, name: str, kind: int) -> list[tuple[str, int]]:
 
 
 def checklist(
-    names: Iterable[str], records: Mapping[str, Mapping[str, Any]], address: str, others: Iterable[str] = ()
+    names: Iterable[str],
+    records: Mapping[str, Mapping[str, Any]],
+    address: str,
+    *,
+    others: Iterable[str] = (),
+    direct: Iterable[str] = (),
+    further: Iterable[str] = (),
 ) -> list[str]:
     """Return a line for each name: where it leads, for how long that is kept, and where it must lead.
 
     records: {name: {"addresses": [address], "seconds": how long at most, None when not known}}. address: the one to
-    lead to. others: addresses that are also right, as the host's IPv6 ones.
+    lead to. others: addresses that are also right, as the host's IPv6 one. direct: the names that a proxy in the
+    internet is no good for. further: networks of such proxies that only the inventory knows.
     """
     right = {address, *others}
     lines = []
@@ -99,9 +138,17 @@ def checklist(
         found = records.get(name, {"addresses": [], "seconds": None})
         wrong = [one for one in found["addresses"] if one not in right]
         now = ", ".join(found["addresses"]) or "nowhere"
+        whose = next((whose for one in wrong if (whose := _internet.cdn(one, further))), "")
         if found["addresses"] and not wrong:
             lines.append(f"{name} leads to {now}: nothing is to be done")
             continue
+        if whose and name not in direct:
+            lines.append(
+                f"{name} leads to {now}, a proxy of {whose}, which must lead to {address}: change the record there; "
+                "that it is changed cannot be seen from outside"
+            )
+            continue
         kept = "" if found["seconds"] is None else f" (kept by others for {found['seconds']} s or longer)"
-        lines.append(f"{name} leads to {now}{kept} and must lead to {address}: change its DNS record")
+        past = f' without the proxy of {whose} ("DNS only")' if whose else ""
+        lines.append(f"{name} leads to {now}{kept} and must lead to {address}{past}: change its DNS record")
     return lines

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _addresses, _probe, _proxy
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _addresses, _internet, _probe, _proxy
 
 ALL = _probe.ALL
 LOOPBACK = _addresses.LOOPBACK
@@ -168,6 +168,11 @@ class Case:
         found = {address for reach in self.reaches.values() for address in reach.get("addresses") or []}
         pin = (self.context.get("resolve") or {}).get(self.domain)
         return {pin} if pin else found
+
+    def proxy_of(self, addresses: Iterable[str]) -> str:
+        """Return whose proxy in the internet one of these addresses is, "" for nobody's."""
+        further = list(self.context.get("cdn") or [])
+        return next((whose for address in addresses if (whose := _internet.cdn(address, further))), "")
 
     def host_addresses(self) -> set[str]:
         """Return all addresses that are the host's own or stand for it."""
@@ -788,9 +793,13 @@ def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
     if step == "name":
         why = f"The name {domain} does not resolve on {{hosts}}."
         return "dns-hpb", why, f"Give {domain} an address in the DNS of {{hosts}}"
-    if addresses and case.host_addresses() and not set(addresses) & case.host_addresses():
+    # What is behind a proxy in the internet, the name does not say.
+    astray = addresses and case.host_addresses() and not set(addresses) & case.host_addresses()
+    if astray and not case.proxy_of(addresses):
         right = case.context.get("public_ip") or case.media_address() or and_list(case.host_addresses())
         why = f"{domain} leads to {and_list(addresses)} on {{hosts}}, but the HPB is at {right}."
+        if all(map(_internet.is_loopback, addresses)):
+            return "dns-hpb", why, f"Remove the line of {domain} from /etc/hosts of {{hosts}}, so that DNS is asked"
         return "dns-hpb", why, "Correct the DNS or /etc/hosts of {hosts}"
     if step == "tcp":
         words = {"refused": "Port 443 of {} refuses {{hosts}}.", "timeout": "Port 443 of {} does not answer {{hosts}}."}
@@ -885,6 +894,9 @@ def public_address(case: Case) -> None:
     """Janus or coturn tells clients an address at which the host is not reached."""
     rows = [row for row in case.failed(*DIRECT) if "ice" in row["figures"]]
     told, right = told_by_janus(rows), case.public_addresses()
+    # A proxy in the internet takes no media: where that goes, the name for TURN says.
+    if case.proxy_of(right):
+        right = {address for address in turn_servers(case) if ":" not in address and not case.proxy_of([address])}
     if not told or not right or told & right:
         return
     media = case.media_address()
@@ -896,11 +908,41 @@ def public_address(case: Case) -> None:
         return
     why = f"Janus tells clients to come to {and_list(told)}, but {case.domain} is at {and_list(right)}."
     here = right & set(case.inspection.get("addresses") or [])
-    mend = "Remove hpb_public_ip" if here and mapping else f"Set hpb_public_ip: {sorted(right)[0]}"
+    mend = f"Set hpb_public_ip: {sorted(right)[0]}"
+    if here:
+        mend = "Remove hpb_public_ip" if mapping else f"Set hpb_media_ip: {sorted(here)[0]}"
     seen = [f"nat_1_1_mapping: {mapping or 'none'}", f"external-ip of coturn: {external or 'none'}"]
     also = [row for row in case.failed(*RELAYED) if not allocation(row) or allocation(row) == "ok"]
     mend = f"{mend} for the group hpb, then run {RUN}deploy (restarts Janus and coturn)"
     case.found("public-address", rows + also, why, mend, seen, instance=ALL)
+
+
+def turn_servers(case: Case) -> set[str]:
+    """Return the addresses at which TURN was looked for."""
+    rows = [row for row in case.records if _probe.way(row["step"]) in RELAYED]
+    return {str((row["figures"].get("turn") or {}).get("server") or "") for row in rows} - {""}
+
+
+def turn_name(case: Case) -> str:
+    """Return the name of the TURN server, for a sentence."""
+    return str(case.context.get("turn_server") or "").rpartition(":")[0] or "The name of the TURN server"
+
+
+def turn_proxied(case: Case) -> None:
+    """The name of the TURN server leads to a proxy in the internet, which passes on HTTP alone."""
+    rows = [
+        row for row in case.failed(*RELAYED) if case.proxy_of([(row["figures"].get("turn") or {}).get("server") or ""])
+    ]
+    if not rows:
+        return
+    reached = {row["figures"]["turn"]["server"] for row in rows}
+    name = "The name of hpb_turn_443_domain" if {row["step"] for row in rows} == {"turn-443"} else turn_name(case)
+    right = case.context.get("public_ip") or case.media_address() or "the HPB"
+    whose = case.proxy_of(reached)
+    why = f"{name} leads to {and_list(reached)}, a proxy of {whose}, which passes on neither TURN nor media."
+    own = "" if name != case.domain else ", or TURN a name of its own with such a record (hpb_turn_domain)"
+    mend = f'Give {name} a DNS record without the proxy ("DNS only") that leads to {right}{own}'
+    case.found("turn-proxied", rows, why, mend, instance=ALL)
 
 
 def turn_address(case: Case) -> None:
@@ -916,9 +958,11 @@ def turn_address(case: Case) -> None:
     # On a private network of Docker's coturn is reached by a port of the host.
     if coturn.get("stun") or listening not in (case.inspection.get("addresses") or []) or not wrong:
         return
-    name = str(case.context.get("turn_server") or "").rpartition(":")[0] or "The name of the TURN server"
+    name, here = turn_name(case), [address for address in wrong if address in (case.inspection.get("addresses") or [])]
     why = f"{name} leads to {and_list(wrong)} on the controller, where nothing listens: coturn is at {listening}."
     mend = f"Correct the DNS of {name} (or its entry in hpb_resolve)"
+    if here:
+        mend = f"Set hpb_media_ip: {here[0]} for the group hpb, then run {RUN}deploy (restarts Janus and coturn)"
     case.found("turn-address", rows, why, mend, [f"coturn answers at {listening}"], instance=ALL)
 
 
@@ -986,6 +1030,7 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     to_backend,
     secrets,
     public_address,
+    turn_proxied,
     turn_address,
     ports,
 )
@@ -1062,10 +1107,11 @@ def diagnose(
 
     `report` is the result of call_probe ({} when no call was placed), `inspection` that of hpb_inspect ({} for none),
     `reaches` those of hpb_reach, each with the id of its instance and its host. `context` has url, domain, turn_server,
-    public_ip, media_ip, hpb_host, tls, resolve (name: address), certificate_days (days left below which a certificate
-    is a finding; 14), proxy (own for our Traefik, else hpb_proxy), proxy_dir (where the files for another one are),
-    time (the controller's clock when the inspection began, Unix seconds), and instances: each with id, url, urls, host,
-    check (available, ok, sentence), nextcloud and talk (as talk_info returns them, {} when it was not asked).
+    public_ip, media_ip, cdn (networks of proxies in the internet), hpb_host, tls, resolve (name: address),
+    certificate_days (days left below which a certificate is a finding; 14), proxy (own for our Traefik, else
+    hpb_proxy), proxy_dir (where the files for another one are), time (the controller's clock when the inspection began,
+    Unix seconds), and instances: each with id, url, urls, host, check (available, ok, sentence), nextcloud and talk (as
+    talk_info returns them, {} when it was not asked).
     """
     case = Case(report, inspection, reaches, context)
     for cause in CAUSES:

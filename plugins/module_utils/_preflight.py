@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ipv6, _ports
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _names, _ports
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
@@ -246,13 +246,12 @@ def problems(facts: dict, wanted: dict) -> list[str]:
 
     :param facts: ``architecture`` (as uname says), ``distribution`` and ``release`` (os-release ID and
         VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
-        there answered), ``free_mb`` ({directory: MiB}), ``addresses`` ({name: [address]}), ``local`` ({address:
-        bool}), ``media_ip``, ``media_ip6`` and ``own_ip6`` (as `_ipv6.problems` takes them), ``taken`` (as `foreign`
+        there answered), ``free_mb`` ({directory: MiB}), what `_names` and `_ipv6` take, ``taken`` (as `foreign`
         returns it), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as `overlapping` returns it),
         ``ephemeral`` (as `ephemeral` returns it).
-    :param wanted: ``public_ip`` (empty: the host's own address is public), ``min_free_mb`` (MiB), ``listen`` (addresses
-        of the signaling server), ``subnet`` (of the private networks, empty: there are none), ``media_names`` (those at
-        which STUN and TURN are looked for), ``ranges`` (of ports for media, each with name, first and last).
+    :param wanted: what `_names` takes, ``min_free_mb`` (MiB), ``listen`` (addresses of the signaling server),
+        ``subnet`` (of the private networks, empty: there are none), ``ranges`` (of ports for media, each with name,
+        first and last).
     :returns: one sentence for each problem, none when the host is fit.
     """
     found = []
@@ -299,9 +298,7 @@ def problems(facts: dict, wanted: dict) -> list[str]:
                 f"hpb_signaling_address is {address}, expected an address of this host, which your proxy reaches: "
                 "correct the variable."
             )
-    found.extend(_public(facts, wanted["public_ip"]))
-    found.extend(_names(facts, wanted["public_ip"]))
-    found.extend(_ipv6.problems(facts, _led_here(facts, wanted["public_ip"]), wanted["media_names"]))
+    found.extend(_names.problems(facts, wanted))
     for interface, network in facts["overlapping"]:
         found.append(
             f"hpb_bridge_subnet is {wanted['subnet']}, which overlaps with {network} of the interface {interface}, "
@@ -316,60 +313,6 @@ def problems(facts: dict, wanted: dict) -> list[str]:
     return found
 
 
-def _public(facts: dict, public: str) -> list[str]:
-    """Return the problems of the public address that was stated, empty when none was."""
-    if not public:
-        return []
-    try:
-        ipaddress.IPv4Address(public)
-    except ValueError:
-        return [
-            f"hpb_public_ip is '{public}', expected an IPv4 address such as 192.0.2.10, to which media is sent: "
-            "correct it for the group hpb."
-        ]
-    if public != facts["media_ip"] and facts["local"].get(public):
-        return [
-            f"hpb_public_ip is {public}, which is an address of this host, expected one that a router before it "
-            f"translates: set hpb_media_ip: {public} instead and remove hpb_public_ip."
-        ]
-    return []
-
-
-def _leads_here(addresses: list[str], facts: dict, public: str) -> bool:
-    """Whether a name with these addresses leads to the host over IPv4, or over IPv6 where it has nothing else."""
-    counting = [address for address in addresses if ":" not in address] or addresses
-    return public in counting or any(facts["local"].get(address) for address in counting)
-
-
-def _led_here(facts: dict, public: str) -> list[str]:
-    """Return the names of which the rest is to be judged."""
-    return [name for name, addresses in facts["addresses"].items() if _leads_here(addresses, facts, public)]
-
-
-def _names(facts: dict, public: str) -> list[str]:
-    """Return the problems of the host's names; names with the same wrong addresses are one problem."""
-    found = []
-    elsewhere: dict[tuple[str, ...], list[str]] = {}
-    for name, addresses in sorted(facts["addresses"].items()):
-        if not addresses:
-            found.append(
-                f"The name {name} does not resolve on this host, expected its public address: add a DNS record "
-                f"(A{', ' + name + ' -> ' + (public or facts['media_ip']) if facts['media_ip'] else ''})."
-            )
-        elif not _leads_here(addresses, facts, public):
-            elsewhere.setdefault(tuple(addresses), []).append(name)
-    for addresses, names in elsewhere.items():
-        several = len(names) > 1
-        who = f"The name{'s' if several else ''} {' and '.join(names)} resolve{'' if several else 's'} to"
-        where, records = ", ".join(addresses), f"the DNS record{'s' if several else ''}"
-        stated = next((address for address in addresses if ":" not in address), "")
-        if public:
-            found.append(f"{who} {where}, expected {public} (hpb_public_ip): mend {records} or the variable.")
-        elif stated:
-            found.append(
-                f"{who} {where}, this host has {facts['media_ip'] or 'no address'}: when it is behind NAT, say "
-                f"hpb_public_ip: {stated} for the group hpb, else mend {records}."
-            )
-        else:
-            found.append(f"{who} {where}, expected an IPv4 address as well, which media needs: mend {records}.")
-    return found
+def notes(facts: dict, wanted: dict) -> list[str]:
+    """Return one sentence for each thing that stops nothing and that somebody will stumble over; as `problems`."""
+    return _names.notes(facts, wanted)

@@ -35,6 +35,22 @@ options:
     description: The address that they must lead to.
     type: str
     required: true
+  others:
+    description: Addresses that are also right, such as an IPv6 one of the same host.
+    type: list
+    elements: str
+    default: []
+  direct:
+    description:
+      - Those of O(names) at which more than HTTP is looked for. A proxy in the internet (a CDN) is no good for them.
+    type: list
+    elements: str
+    default: []
+  cdn:
+    description: Networks of such proxies beside those that are published.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -62,7 +78,6 @@ records:
 
 import contextlib  # noqa: E402
 import socket  # noqa: E402
-from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -71,12 +86,10 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _dns  # 
 
 def look_up(name: str, servers: list[str]) -> dict[str, Any]:
     """Return the addresses of `name` and for how many seconds they are kept."""
-    for server in servers:
-        with contextlib.suppress(OSError, _dns.DnsError):
-            found = _dns.ask(server, name, _dns.A) + _dns.ask(server, name, _dns.AAAA)
-            if found:
-                addresses, seconds = zip(*found)
-                return {"addresses": list(addresses), "seconds": max(seconds)}
+    found = _dns.look_up(name, servers)
+    if found:
+        addresses, seconds = zip(*found)
+        return {"addresses": list(addresses), "seconds": max(seconds)}
     with contextlib.suppress(OSError):
         entries = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
         return {"addresses": list(dict.fromkeys(str(entry[4][0]) for entry in entries)), "seconds": None}
@@ -89,13 +102,17 @@ def main() -> None:
         argument_spec={
             "names": {"type": "list", "elements": "str", "required": True},
             "address": {"type": "str", "required": True},
+            "others": {"type": "list", "elements": "str", "default": []},
+            "direct": {"type": "list", "elements": "str", "default": []},
+            "cdn": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
-    resolver = Path("/etc/resolv.conf")
-    servers = _dns.servers(resolver.read_text(encoding="utf-8")) if resolver.is_file() else []
-    records = {name: look_up(name, servers) for name in module.params["names"]}
-    lines = _dns.checklist(module.params["names"], records, module.params["address"])
+    wanted = module.params
+    servers = _dns.resolvers()
+    records = {name: look_up(name, servers) for name in wanted["names"]}
+    ways = {"others": wanted["others"], "direct": wanted["direct"], "further": wanted["cdn"]}
+    lines = _dns.checklist(wanted["names"], records, wanted["address"], **ways)
     module.exit_json(changed=False, lines=lines, records=records)
 
 

@@ -47,7 +47,17 @@ options:
     type: str
     default: auto
   media_names:
-    description: Those of O(names) at which STUN and TURN are looked for, which listen at the addresses for media only.
+    description: Those of O(turn_names) that must lead to the addresses for media, since nothing listens at others.
+    type: list
+    elements: str
+    default: []
+  turn_names:
+    description: Those of O(names) at which STUN and TURN are looked for. A proxy in the internet is no good for them.
+    type: list
+    elements: str
+    default: []
+  cdn:
+    description: Networks of proxies in the internet (CDNs) beside those that are published.
     type: list
     elements: str
     default: []
@@ -118,6 +128,11 @@ EXAMPLES = r"""
 RETURN = r"""
 problems:
   description: One sentence for each thing that must be mended first; empty when the host is fit.
+  type: list
+  elements: str
+  returned: success
+notes:
+  description: One sentence for each thing that stops nothing and that somebody will stumble over.
   type: list
   elements: str
   returned: success
@@ -201,12 +216,17 @@ import json  # noqa: E402
 import os  # noqa: E402
 import platform  # noqa: E402
 import shutil  # noqa: E402
+import socket  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _dns,
+    _evidence,
     _fallback,
+    _internet,
     _ipv6,
+    _names,
     _preflight,
     _record,
 )
@@ -291,6 +311,26 @@ def media_ip6(wanted: str, addresses: str) -> str:
     return found if found and _preflight.is_local(found) else ""
 
 
+def look_up(names: list[str], further: list[str]) -> tuple[dict[str, list[str]], dict[str, dict]]:
+    """Return where the names lead, and those that the host itself answers for, as `_names` takes both."""
+    hosts = Path("/etc/hosts")
+    pinned = _evidence.pinned(hosts.read_text(encoding="utf-8", errors="replace")) if hosts.is_file() else {}
+    # Nobody asks a name server for localhost (RFC 6761).
+    own, servers = {*pinned, socket.gethostname().lower()} - {"localhost"}, _dns.resolvers()
+    addresses, hidden = {}, {}
+    for name in names:
+        addresses[name] = answers = _preflight.resolve(name)
+        if not answers or name.lower() not in own:
+            continue
+        records = _dns.look_up(name, servers)
+        outside = [address for address, _seconds in records or [] if not _internet.is_loopback(address)]
+        # A name server that answers with the loopback has read the hosts file as well.
+        known = records is not None and (outside or not records)
+        hidden[name] = {"answers": answers, "dns": outside if known else None}
+        addresses[name] = _names.seen(answers, hidden[name]["dns"], further)
+    return addresses, hidden
+
+
 def table(name: str) -> str:
     """Return a table of the kernel's in /proc/net, "" where it has none."""
     path = Path("/proc/net", name)
@@ -309,6 +349,8 @@ def main() -> None:
             "media_ip": {"type": "str", "default": ""},
             "media_ip6": {"type": "str", "default": "auto"},
             "media_names": {"type": "list", "elements": "str", "default": []},
+            "turn_names": {"type": "list", "elements": "str", "default": []},
+            "cdn": {"type": "list", "elements": "str", "default": []},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "ranges": {"type": "list", "elements": "dict", "default": [], "options": span},
@@ -325,7 +367,7 @@ def main() -> None:
     base = Path(wanted["base_dir"])
     version, error = engine(module)
     release = _preflight.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
-    addresses = {name: _preflight.resolve(name) for name in wanted["names"]}
+    addresses, hidden = look_up(wanted["names"], wanted["cdn"])
     media_ip = wanted["media_ip"] or _preflight.default_address()
     inet6 = table("if_inet6")
     address6 = media_ip6(wanted["media_ip6"], inet6)
@@ -344,6 +386,8 @@ def main() -> None:
         "engine_error": error,
         "free_mb": {str(path): free_mb(path) for path in (base, Path("/var/lib/docker"))},
         "addresses": addresses,
+        "hidden": hidden,
+        "own": _evidence.host_addresses(table("fib_trie"), inet6),
         "local": {address: _preflight.is_local(address) for address in known if address},
         "media_ip": media_ip,
         "media_ip6": address6,
@@ -361,6 +405,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         problems=_preflight.problems(facts, wanted),
+        notes=_preflight.notes(facts, wanted),
         engine=version,
         containers={name: one["State"]["StartedAt"] for name, one in containers.items()},
         images={name: _record.image_of(one) for name, one in containers.items()},

@@ -77,6 +77,58 @@ def test_servers():
     assert _dns.servers("# a\nnameserver 192.0.2.1\nsearch x\nnameserver 2001:db8::1\n") == ["192.0.2.1", "2001:db8::1"]
 
 
+@pytest.mark.parametrize(
+    ("etc", "real", "known"),
+    [
+        ("nameserver 192.0.2.1\n", "nameserver 192.0.2.2\n", ["192.0.2.1"]),
+        # systemd-resolved answers from the hosts file; those whom it asks do not.
+        ("nameserver 127.0.0.53\n", "nameserver 192.0.2.2\n", ["192.0.2.2"]),
+        ("nameserver 127.0.0.53\n", None, ["127.0.0.53"]),
+        ("nameserver 127.0.0.1\n", "nameserver 192.0.2.2\n", ["127.0.0.1"]),
+        (None, "nameserver 192.0.2.2\n", []),
+    ],
+)
+def test_resolvers(tmp_path, etc, real, known):
+    for name, text in (("etc", etc), ("real", real)):
+        if text is not None:
+            (tmp_path / name).write_text(text, encoding="utf-8")
+    assert _dns.resolvers(tmp_path / "etc", tmp_path / "real") == known
+
+
+def test_a_name_server_that_does_not_answer_is_asked_once(monkeypatch):
+    asked = []
+
+    def ask(server, name, kind):
+        asked.append((server, name))
+        if server == "192.0.2.1":
+            raise TimeoutError
+        return [("192.0.2.10", 60)] if kind == _dns.A else []
+
+    monkeypatch.setattr(_dns, "ask", ask)
+    known = ["192.0.2.1", "192.0.2.2"]
+    assert _dns.look_up("talk.example.org", known) == _dns.look_up("turn.example.org", known) == [("192.0.2.10", 60)]
+    assert [name for server, name in asked if server == "192.0.2.1"] == ["talk.example.org"]
+    assert _dns.look_up("talk.example.org", []) is None
+
+
+def test_checklist_beside_a_proxy_in_the_internet():
+    records = {
+        "talk.example.org": {"addresses": ["203.0.113.7"], "seconds": 300},
+        "turn.example.org": {"addresses": ["203.0.113.7"], "seconds": 300},
+        "six.example.org": {"addresses": ["192.0.2.10", "2001:db8::10"], "seconds": 60},
+    }
+    further = {"others": ["2001:db8::10"], "direct": ["turn.example.org"], "further": ["203.0.113.0/24"]}
+    assert _dns.checklist(records, records, "192.0.2.10", **further) == [
+        "talk.example.org leads to 203.0.113.7, a proxy of a CDN, which must lead to 192.0.2.10: change the record "
+        "there; "
+        "that it is changed cannot be seen from outside",
+        "turn.example.org leads to 203.0.113.7 (kept by others for 300 s or longer) and must lead to 192.0.2.10 "
+        "without "
+        'the proxy of a CDN ("DNS only"): change its DNS record',
+        "six.example.org leads to 192.0.2.10, 2001:db8::10: nothing is to be done",
+    ]
+
+
 def test_checklist():
     records = {
         "talk.example.org": {"addresses": ["192.0.2.9"], "seconds": 300},

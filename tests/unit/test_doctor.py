@@ -189,6 +189,40 @@ def turn_name_leads_elsewhere(scene):
         scene.fail_all(f"turn-{protocol}", _probe.no_allocation("turn.example.org:3478", protocol, "refused", evidence))
 
 
+def turn_name_leads_to_the_floating_address(scene):
+    turn_name_leads_elsewhere(scene)
+    scene.inspection["addresses"] = ["192.0.2.10", "192.0.2.99"]
+
+
+def proxied(turn="192.0.2.10"):
+    """The name of the signaling server leads to a proxy in the internet, which passes nothing on, and that for TURN."""
+
+    def build(scene):
+        scene.context.update(cdn=["203.0.113.0/24"], media_ip="192.0.2.10", turn_server="turn.example.org:3478")
+        for id_ in IDS:
+            scene.reach(id_)["addresses"] = ["203.0.113.7"]
+        evidence = {"ice": "checking", "remote": ["host 192.0.2.10:20100"]}
+        if turn == "192.0.2.10":
+            scene.fail_all("direct", _probe.no_path("direct", "", "publisher", evidence))
+        evidence = {**evidence, "turn": {"server": turn, "allocate": "timeout"}}
+        for protocol in ("udp", "tcp"):
+            verdict = _probe.no_allocation("turn.example.org:3478", protocol, "timeout", evidence)
+            scene.fail_all(f"turn-{protocol}", verdict)
+
+    return build
+
+
+def proxied_and_not_passed_on(scene):
+    scene.context.update(cdn=["203.0.113.0/24"])
+    scene.stop_at("status", "status", "522", "nc", addresses=["203.0.113.7"])
+    scene.check_fails("Talk cannot connect to the signaling server.", "nc")
+
+
+def hosts_file_of_the_nextcloud(scene):
+    scene.stop_at("tcp", "refused", "", "nc", addresses=["127.0.1.1"])
+    scene.check_fails("Talk cannot connect to the signaling server.", "nc")
+
+
 def missing_container(scene):
     scene.inspection["containers"]["traefik"]["state"] = "missing"
     scene.fail("all", "welcome", _probe.unreachable(ConnectionRefusedError(), HOST))
@@ -524,6 +558,16 @@ TABLE = [
     (made(coturn_for_443_stopped), "coturn443-down", "all", "coturn443 is stopped (code 1)", "docker start coturn443"),
     (made(turn_name_leads_elsewhere), "turn-address", "all",
      "leads to 192.0.2.99 on the controller, where nothing listens: coturn is at 192.0.2.10", "the DNS of turn"),
+    (made(turn_name_leads_to_the_floating_address), "turn-address", "all",
+     "leads to 192.0.2.99 on the controller, where nothing listens: coturn is at 192.0.2.10",
+     f"Set hpb_media_ip: 192.0.2.99 for the group hpb, then run ansible-playbook -i inventory {DEPLOY}"),
+    (made(proxied()), "only-443", "all", f"Only 443 is open between the controller and {HOST}", "open udp+tcp 3478"),
+    (made(proxied("203.0.113.7")), "turn-proxied", "all",
+     "turn.example.org leads to 203.0.113.7, a proxy of a CDN, which passes on neither TURN nor media.",
+     'Give turn.example.org a DNS record without the proxy ("DNS only") that leads to 192.0.2.10'),
+    (made(proxied_and_not_passed_on), "hpb-answer", "nc", "answers nc.example.org with 522", "Look at the proxy"),
+    (made(hosts_file_of_the_nextcloud), "dns-hpb", "nc", "leads to 127.0.1.1 on nc.example.org",
+     "Remove the line of talk.example.org from /etc/hosts of nc.example.org, so that DNS is asked"),
     (made(turn_certificate(-2)), "turn-certificate-expired", "all", "TLS has expired for 2 days", "port 80"),
     (made(turn_certificate(3, allocate="")), "turn-certificate-soon", "all", "TLS ends in 3 days", "port 80"),
     (made(turn_certificate(names=["talk.example.org"])), "turn-certificate-name", "all",

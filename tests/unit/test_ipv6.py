@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ipv6, _preflight
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ipv6, _names
 
 OWN, OTHER, LENT, ELSEWHERE = "2001:db8:1::10", "2001:db8:1::20", "2001:db8:1::aa", "2001:db8:9::9"
 PERMANENT, DYNAMIC, TEMPORARY, DEPRECATED, TENTATIVE, DADFAILED = 0x80, 0x00, 0x01, 0xA0, 0xC0, 0x88
@@ -145,14 +145,9 @@ def test_each_fault_is_one_sentence(facts, sentence):
     assert found.startswith(sentence)
 
 
-def test_a_name_that_leads_elsewhere_over_ipv4_as_well_is_named_once():
-    facts = {**FACTS, "addresses": {"talk.example.org": ["198.51.100.9", ELSEWHERE]}, "media_ip": "192.0.2.10"}
-    assert _preflight._led_here(facts, "") == []
-    (found,) = _preflight._names(facts, "")
-    assert f"resolves to 198.51.100.9, {ELSEWHERE}, this host has 192.0.2.10" in found
-
-
-def test_a_wrong_ipv4_address_is_not_hidden_by_a_right_one_of_ipv6():
-    facts = {**FACTS, "addresses": {"talk.example.org": ["198.51.100.9", OWN]}, "media_ip": "192.0.2.10"}
-    (found,) = _preflight._names(facts, "")
-    assert f"resolves to 198.51.100.9, {OWN}, this host has 192.0.2.10" in found
+@pytest.mark.parametrize("second", [ELSEWHERE, OWN])
+def test_a_wrong_ipv4_address_is_named_once_and_not_hidden_by_one_of_ipv6(second):
+    facts = {**FACTS, "addresses": {"talk.example.org": ["198.51.100.9", second]}, "media_ip": "10.0.0.5"}
+    wanted = {"public_ip": "", "media_ip": "", "turn_names": [], "media_names": [], "cdn": []}
+    (found,) = _names.problems({**facts, "own": [], "hidden": {}}, wanted)
+    assert f"resolves to 198.51.100.9, {second}, this host has 10.0.0.5" in found
