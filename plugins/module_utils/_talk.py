@@ -665,6 +665,41 @@ def sync(
     }
 
 
+def change_over(
+    occ: Occ,
+    planners: Sequence[Planner],
+    then: Callable[[], None],
+    *,
+    read: Reader = read_state,
+    hold: Hold = _lease.held,
+) -> dict[str, Any]:
+    """Do what `sync` does, the signaling servers with their secret at the very end, and call `then` at once.
+
+    That last change is not read back, so that nothing lies between it and `then`: the caller makes the other half of
+    the change there, and calls `sync` afterwards. It comes behind the lease, by which nobody is kept out longer than
+    needed; who takes the lease now reads the state only after the change (`_lease.SETTLE`). Raises `OccError`.
+    """
+    with occ.alone():
+        with hold(occ) as keep:
+            state = read(occ)
+            plans = _plans(planners, state)
+            others = [planner for planner, plan in zip(planners, plans) if plan.key != SIGNALING]
+            state = converge(occ, state, others, read, keep)
+        last = [plan for plan in _plans(planners, state) if plan.key == SIGNALING and plan.actions]
+        for plan in last:
+            carry_out(occ, plan, plan.key in state.typed)
+        then()
+    return {
+        "changed": _changes(plans),
+        "actions": [action for plan in plans for action in plan.actions],
+        "warnings": [warning for plan in plans for warning in plan.warnings],
+        "diff": {
+            "before": {key: value for plan in plans for key, value in plan.before.items()},
+            "after": {key: value for plan in plans for key, value in plan.after.items()},
+        },
+    }
+
+
 def _plans(planners: Sequence[Planner], state: State) -> list[Plan]:
     return [planner(state) for planner in planners]
 

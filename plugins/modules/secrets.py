@@ -192,62 +192,13 @@ stored:
   returned: success
 """
 
-import fcntl  # noqa: E402
 import os  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _secrets  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _secret_file, _secrets  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._secrets import SecretsError  # noqa: E402
-
-LOCK_SECONDS = 60
-WAY_OUT = (
-    "Restore it from a backup, or move it away and run again with -e new_secrets=true, "
-    "which makes new secrets for every instance."
-)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[int]:
-    """Open the directory `path` for the block and keep other runs out of it; yields the descriptor."""
-    with _files.directory(str(path)) as fd:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as exc:
-                if time.monotonic() > deadline:
-                    raise SecretsError(
-                        f"Another run has held the lock of {path} for {LOCK_SECONDS} s and was expected to be done; "
-                        f"wait for its end, then run again."
-                    ) from exc
-                time.sleep(0.1)
-        yield fd
-
-
-def load(path: Path) -> tuple[dict[str, Any] | None, _files.Found]:
-    """Return the stored document (None when there is no file) and what is at `path`; raises SecretsError."""
-    try:
-        with _files.directory(str(path.parent)) as fd:
-            found = _files.look(fd, path.name)
-        if found.kind == "absent":
-            return None, found
-        if found.kind != "file":
-            raise _secrets.DamagedError("a regular file with one name was expected and something else was found")
-        return _secrets.parse(found.data.decode("utf-8")), found
-    except FileNotFoundError:
-        return None, _files.Found()
-    except UnicodeDecodeError as exc:
-        raise SecretsError(f"The secrets file {path} cannot be used: it is no UTF-8 text. {WAY_OUT}") from exc
-    except OSError as exc:
-        raise SecretsError(f"The secrets file {path} cannot be read: {exc.strerror}. {WAY_OUT}") from exc
-    except _secrets.DamagedError as exc:
-        raise SecretsError(f"The secrets file {path} cannot be used: {exc}. {WAY_OUT}") from exc
 
 
 def restored(path: Path, text: str, replace: bool) -> tuple[_secrets.Plan, dict[str, Any], _files.Found]:
@@ -260,7 +211,7 @@ def restored(path: Path, text: str, replace: bool) -> tuple[_secrets.Plan, dict[
             f"changed; give the file as it was on the backend's host."
         ) from exc
     try:
-        current, found = load(path)
+        current, found = _secret_file.load(path)
     except SecretsError:
         with _files.directory(str(path.parent)) as fd:
             found = _files.look(fd, path.name, content=False)
@@ -312,7 +263,7 @@ def secure_directory(path: Path) -> None:
 
 def maintained(path: Path, params: dict[str, Any]) -> tuple[_secrets.Plan, dict[str, Any], _files.Found]:
     """Return the plan to what the options ask for, the document before and what is at `path`; raises SecretsError."""
-    current, found = load(path)
+    current, found = _secret_file.load(path)
     if current is None and params["must_exist"]:
         raise SecretsError(
             f"The secrets file {path} is missing although this backend is already registered; restore it from a "
@@ -354,7 +305,7 @@ def run(path: Path, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if not check_mode:
         if actions:
             secure_directory(path)
-        with locked(path.parent) as fd:
+        with _secret_file.locked(path.parent) as fd:
             steps, before, loose = wish(path, params)
             text = _secrets.dump(steps.after)
             if steps.after != before:

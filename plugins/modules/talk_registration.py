@@ -109,6 +109,20 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  changeover:
+    description:
+      - Whether the secret changes on the other side at the same time, see M(nextcloud_talk.hpb.hpb_changeover). Then
+        it is changed last, and nothing is read back; run this again without the option for that.
+      - Only with O(state=present).
+    type: bool
+    default: false
+  announce:
+    description:
+      - With O(changeover), whether a request that is signed with the new secret goes to O(url) at once, in the name of
+        the first of O(nextcloud_urls). Whoever receives it knows that Nextcloud has that secret.
+      - That it does not arrive is no failure.
+    type: bool
+    default: false
 seealso:
   - module: nextcloud_talk.hpb.talk_info
   - module: nextcloud_talk.hpb.talk_signaling_server
@@ -155,10 +169,22 @@ actions:
     - added the signaling server https://talk.example.org, with certificate check
     - added the TURN server turn turn.example.org:3478 udp,tcp
     - added the STUN server turn.example.org:3478
+announced:
+  description: Whether the request of O(announce) was answered.
+  type: bool
+  returned: success
 """
 
+import contextlib  # noqa: E402
+import ssl  # noqa: E402
+import urllib.request  # noqa: E402
+
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _talk, _talk_report  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _signaling_client,
+    _talk,
+    _talk_report,
+)
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import (  # noqa: E402
     ARGUMENTS,
     Occ,
@@ -185,7 +211,11 @@ OPTIONS = {
     "mend": {"type": "bool", "default": False},
     "nextcloud_urls": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "changeover": {"type": "bool", "default": False},
+    "announce": {"type": "bool", "default": False},
 }
+ANNOUNCE_SECONDS = 3
+"""A request that is not answered in this time is not waited for."""
 
 
 def planners_from(params: dict, where: str) -> list[_talk.Planner]:
@@ -222,6 +252,33 @@ def read_whole(occ: Occ) -> _talk.State:
     return _talk_report.read_all(occ)[1]
 
 
+def announced(params: dict) -> bool:
+    """Send a signed request that says nothing; returns whether it was answered."""
+    if not params["announce"] or not params["nextcloud_urls"]:
+        return False
+    # To a room that is nobody's: the server passes it on to whoever is in it.
+    body = b'{"type":"message","message":{"data":{}}}'
+    headers = _signaling_client.signed_headers(params["secret"], params["nextcloud_urls"][0], body)
+    url = f"{_talk.same_url(params['url'])}/api/v1/room/changeover"
+    # It holds nothing that a stranger could use, and Nextcloud's own trust is none of this process.
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with contextlib.suppress(OSError, ValueError):
+        request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=ANNOUNCE_SECONDS, context=context) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    return False
+
+
+def changed_over(occ: Occ, params: dict) -> dict:
+    """Change the secret last and announce it; returns the result of the module."""
+    answers: list[bool] = []
+    planners = planners_from(params, occ.where)
+    read = read_whole if params["mend"] else _talk.read_state
+    result = _talk.change_over(occ, planners, lambda: answers.append(announced(params)), read=read)
+    return {**result, "announced": answers[0]}
+
+
 def main() -> None:
     """Compare, plan, and change unless in check mode."""
     module = AnsibleModule(
@@ -231,7 +288,13 @@ def main() -> None:
     try:
         occ = Occ(reach_from(params), (params["secret"] or "", params["turn_secret"] or ""))
         read = read_whole if params["mend"] and params["state"] == "present" else _talk.read_state
-        result = _talk.sync(occ, planners_from(params, occ.where), module.check_mode, read=read)
+        if params["changeover"] and params["state"] == "present" and not module.check_mode:
+            result = changed_over(occ, params)
+        else:
+            result = {
+                **_talk.sync(occ, planners_from(params, occ.where), module.check_mode, read=read),
+                "announced": False,
+            }
     except (OccError, _talk.BadInput) as error:
         module.fail_json(msg=str(error))
     for warning in result.pop("warnings"):

@@ -1,0 +1,88 @@
+# Copyright: nextcloud_talk.hpb contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rotations that nobody feels: people chat and are in calls, web workers cache, and it is done again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ADDRESS, BED, PROJECT, play, read_secrets
+from test_rotation import call, signed_request, stored
+
+sys.path.insert(0, str(PROJECT / "molecule/shared"))
+from busy_talk import BusyTalk  # noqa: E402
+
+OCC = "php /var/www/nc/occ"
+STANDIN = "/var/www/nc/standin"
+REFUSED = re.compile(r'(Failed attempt on|Detected bruteforce attempt on) "BackendRoomAuth"')
+
+
+def people(hpb, senders: int = 5) -> BusyTalk:
+    """Five senders and an idle call of two in the Nextcloud nc."""
+    return BusyTalk(
+        {
+            "url": "https://talk.example.org",
+            "nextcloud": "https://nc.example.org",
+            "user": "alice",
+            "password": "TestB-edUse-rAppP-asswo-rd4Al",
+            "ca_pem": [hpb.check_output("cat /opt/nextcloud-talk-hpb/ca/ca.pem"), Path(BED["ca"]).read_text()],
+            "resolve": {**BED["resolve"], "talk.example.org": ADDRESS, "turn.example.org": ADDRESS},
+            "senders": senders,
+            "pause": 0.2,
+        }
+    )
+
+
+@contextlib.contextmanager
+def cached(web, seconds: float = 3):
+    """The web workers of nc keep the app configuration, as those of Nextcloud 32 and newer do."""
+    web.check_output(f"{STANDIN} set config_cache {seconds}")
+    try:
+        yield
+    finally:
+        web.check_output(f"{STANDIN} set config_cache 0")
+
+
+def attempts(web) -> int:
+    """Return what nc has counted for the address of the backend."""
+    return json.loads(web.check_output(f"{OCC} security:bruteforce:attempts {ADDRESS} --output=json"))["attempts"]
+
+
+def refusals(hpb, since: float) -> list[str]:
+    """Return the lines with which the signaling server counted something since then."""
+    log = hpb.check_output(f"docker logs --since {since:.3f} signalling 2>&1")
+    return [line for line in log.splitlines() if REFUSED.search(line)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("word", ["nc", "nc.turn", "all"])
+def test_six_rotations_within_ten_minutes(hpb, web, word):
+    web.check_output(f"{OCC} security:bruteforce:reset {ADDRESS}")
+    begun = time.time()
+    direct, other = call(hpb, "https://nc.example.org", None), call(hpb, "https://dev.example.org", None)
+    with cached(web), direct, other, people(hpb) as talk:
+        for _round in range(6):
+            start = time.time()
+            done = play("-e", f"rotate={word}", playbook="playbooks/rotate.yml")
+            assert done.returncode == 0, done.stdout[-6000:]
+            print(
+                f"{word}: {time.time() - start:.0f} s, {len(refusals(hpb, start))} refused, nc counts {attempts(web)}"
+            )
+    print(talk.figures, f"{time.time() - begun:.0f} s in all")
+    assert time.time() - begun < 600
+    assert refusals(hpb, begun) == []
+    assert attempts(web) == 0
+    assert set(talk.figures["sent"]) == {"200"} and talk.figures["sockets_lost"] == 0
+    for figures in (direct.figures, other.figures):
+        for kind in ("audio", "video"):
+            assert figures[kind]["longest_pause"] <= 1
+    secrets = read_secrets(hpb)["instances"]["nc"]
+    assert stored(web) == secrets["backend"]
+    assert signed_request(hpb, "https://nc.example.org", secrets["backend"]) == 200
