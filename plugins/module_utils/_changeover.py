@@ -194,13 +194,36 @@ def in_the_way(
             if until:
                 number = sum(now - time_ < WINDOW for time_ in counts[address])
                 word = "is shut out" if number >= ATTEMPTS else "could be shut out by a rotation behind this proxy"
-                clock = time.strftime("%H:%M:%S UTC", time.gmtime(until))
                 limit = ATTEMPTS if routed else ATTEMPTS - EXPECTED
                 found.append(
                     f"{instance}: the signaling server has counted {number} wrong requests of {address} within half an "
                     f"hour, expected fewer than {limit}: at {ATTEMPTS} it shuts an address out, and this Nextcloud "
-                    f"{word}. Look for who sends a wrong secret from there, and rotate after {clock}."
+                    f"{word}. Look for who sends a wrong secret from there, and rotate after {clock(until)}."
                 )
+    return found
+
+
+def clock(when: float) -> str:
+    """Return a Unix time as people read it."""
+    return time.strftime("%H:%M:%S UTC", time.gmtime(when))
+
+
+def lines(report: Mapping[str, Any], counts: Mapping[str, Sequence[float]], begun: float) -> list[str]:
+    """Return in sentences what the process reported, and what the server has counted since it `begun`, of `counted`."""
+    found = []
+    for instance, one in report["instances"].items():
+        text = f"{instance}: the new secret is in force since {clock(one['at'])}" if one["changed"] else ""
+        if one["error"]:
+            text = f"{instance}: the new secret could not come into force at once ({one['error']})"
+        if text and one["last_old"] > one["at"] > 0:
+            late = one["last_old"] - one["at"]
+            text += f", and was not yet used by all of its Nextcloud for {late:.1f} s, which was seen to"
+        if text:
+            found.append(f"{text}.")
+    for address, times in sorted(counts.items()):
+        number = sum(when >= int(begun) for when in times)
+        if number:
+            found.append(f"The signaling server has refused {number} requests of {address} meanwhile.")
     return found
 
 
@@ -224,7 +247,7 @@ def routes(public: Mapping[str, Any], urls: Iterable[str], server: str) -> dict[
     routers = {
         f"{NAME}-{name}": {
             **router,
-            "rule": f"{router['rule']} && PathRegexp(`/api/v1/room/{_proxy.ROOM}$`) && {rule}",
+            "rule": f"({router['rule']}) && PathRegexp(`/api/v1/room/{_proxy.ROOM}$`) && {rule}",
             "service": NAME,
             "priority": 1000000,
             "middlewares": [f"{NAME}-{one}" for one in router["middlewares"]],

@@ -152,10 +152,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-counted:
-  description: How many requests of which address the signaling server has refused and counted since the beginning, with
-    O(state=ended).
-  type: dict
+lines:
+  description: What happened, a sentence for each instance and each address that was refused, with O(state=ended).
+  type: list
+  elements: str
+  returned: success
+locked:
+  description: A sentence for each of O(instances) that the signaling server shuts out now, with O(state=ended).
+  type: list
+  elements: str
   returned: success
 routed:
   description: Whether posts are, or were, led to the process.
@@ -287,10 +292,11 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
     try:
         begun = (directory / _changeover.READY).stat().st_mtime
     except OSError:
-        return {**end(directory, 0), "counted": {}}
+        return {**end(directory, 0), "lines": [], "locked": []}
     report = end(directory, params["settle"] + _changeover.ROUTE_SECONDS + _changeover.TIMEOUT)
-    found = logged(module, params["container"], time.time() - begun + 1)
-    return {**report, "counted": {address: len(times) for address, times in found.items()}}
+    counts = logged(module, params["container"], _changeover.WINDOW)
+    locked = _changeover.in_the_way(counts, addresses(params), time.time(), routed=True)
+    return {**report, "lines": _changeover.lines(report, counts, begun), "locked": locked}
 
 
 def main() -> None:
@@ -324,7 +330,7 @@ def main() -> None:
     params = module.params
     try:
         if module.check_mode:
-            result = {"routed": False, "instances": {}}
+            result = {"routed": False, "instances": {}, "lines": [], "locked": []}
         elif params["state"] == "begun":
             result = begin(module)
         else:

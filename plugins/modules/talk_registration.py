@@ -169,6 +169,10 @@ actions:
     - added the signaling server https://talk.example.org, with certificate check
     - added the TURN server turn turn.example.org:3478 udp,tcp
     - added the STUN server turn.example.org:3478
+stored_at:
+  description: When O(changeover) had stored the secret, in seconds since 1970 by the clock of this host; 0 without it.
+  type: float
+  returned: success
 announced:
   description: Whether the request of O(announce) was answered.
   type: bool
@@ -177,6 +181,7 @@ announced:
 
 import contextlib  # noqa: E402
 import ssl  # noqa: E402
+import time  # noqa: E402
 import urllib.request  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -272,11 +277,14 @@ def announced(params: dict) -> bool:
 
 def changed_over(occ: Occ, params: dict) -> dict:
     """Change the secret last and announce it; returns the result of the module."""
-    answers: list[bool] = []
-    planners = planners_from(params, occ.where)
+    seen: dict[str, float | bool] = {}
+
+    def then() -> None:
+        seen["stored_at"] = time.time()
+        seen["announced"] = announced(params)
+
     read = read_whole if params["mend"] else _talk.read_state
-    result = _talk.change_over(occ, planners, lambda: answers.append(announced(params)), read=read)
-    return {**result, "announced": answers[0]}
+    return {**_talk.change_over(occ, planners_from(params, occ.where), then, read=read), **seen}
 
 
 def main() -> None:
@@ -291,10 +299,8 @@ def main() -> None:
         if params["changeover"] and params["state"] == "present" and not module.check_mode:
             result = changed_over(occ, params)
         else:
-            result = {
-                **_talk.sync(occ, planners_from(params, occ.where), module.check_mode, read=read),
-                "announced": False,
-            }
+            result = _talk.sync(occ, planners_from(params, occ.where), module.check_mode, read=read)
+            result |= {"announced": False, "stored_at": 0.0}
     except (OccError, _talk.BadInput) as error:
         module.fail_json(msg=str(error))
     for warning in result.pop("warnings"):

@@ -34,12 +34,19 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="coturn's database is 
 CONTAINER = """
 - name: Keep what was asked for
   nextcloud_talk.hpb.config_files:
-    path: "{{ hpb_base_dir }}/{{ container_name }}"
+    path: "{{ hpb_base_dir }}/{{ container_name }}/config"
     group: 0
     mode: "0700"
     files:
-      - {name: conf, mode: "0600", content: "{{ container_config[0].content }}"}
+      - {name: server.conf, mode: "0600", content: "{{ container_config[0].content }}"}
       - {name: restart, mode: "0600", content: "{{ container_restart_on | to_json(sort_keys=true) | hash('sha256') }}"}
+"""
+DOCKER = """#!/bin/sh
+case $1 in
+    version) echo 28.0.0 ;;
+    kill) echo "Trusted proxies: 127.0.0.1" >> {log} ;;
+    logs) cat {log} 2>/dev/null ;;
+esac
 """
 HANDOVER = """
 - name: Keep what was given
@@ -104,9 +111,9 @@ class Bed:
         for role, tasks in (("container", CONTAINER), ("handover", HANDOVER)):
             (place / "roles" / role / "tasks").mkdir(parents=True)
             (place / "roles" / role / "tasks/main.yml").write_text(tasks, encoding="utf-8")
-        # An engine that answers and has no containers.
+        # An engine that answers and has no containers; what would be one takes its signals.
         (self.folder / "bin").mkdir()
-        (self.folder / "bin/docker").write_text('#!/bin/sh\n[ "$1" != version ] || echo 28.0.0\n', encoding="utf-8")
+        (self.folder / "bin/docker").write_text(DOCKER.format(log=self.folder / "log"), encoding="utf-8")
         (self.folder / "bin/docker").chmod(0o755)
 
     def _inventory(self) -> dict:
@@ -143,7 +150,16 @@ class Bed:
             "ANSIBLE_PIPELINING": "true",
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{env['PATH']}",
         }
-        command = [Path(sys.executable).parent / "ansible-playbook", "-i", self.inventory, playbook, "--diff", "-vv"]
+        command = [
+            Path(sys.executable).parent / "ansible-playbook",
+            "-i",
+            self.inventory,
+            playbook,
+            "--diff",
+            "-vv",
+            "-e",
+            f"__signalling_changeover_directory={self.folder / 'run'}",
+        ]
         done = subprocess.run(
             [*command, *arguments],
             cwd=self.folder,
@@ -177,7 +193,7 @@ class Bed:
 
     def ends(self) -> dict:
         """What the backend, coturn and the Nextcloud take for secrets."""
-        conf = (self.base / "signalling/conf").read_text(encoding="utf-8")
+        conf = (self.base / "signalling/config/server.conf").read_text(encoding="utf-8")
         with closing(sqlite3.connect(self.base / "coturn/database/turndb")) as database:
             turn = {row[0] for row in database.execute("SELECT value FROM turn_secret")}
         signaling, _err, _code = self.nextcloud.occ("talk:signaling:list", "--output=json")
@@ -186,7 +202,7 @@ class Bed:
             "server": dict(re.findall(r"^\[(nc|client|nas)\]\n(?:.+\n)*?secret = (\w+)$", conf, re.MULTILINE)),
             "coturn": turn,
             "nc": (json.loads(signaling)["secret"], [entry["secret"] for entry in json.loads(relays)]),
-            "restart": (self.base / "signalling/restart").read_text(encoding="utf-8"),
+            "restart": (self.base / "signalling/config/restart").read_text(encoding="utf-8"),
         }
 
 
@@ -227,8 +243,10 @@ def test_what_cannot_be_rotated_is_refused_at_once(bed: Bed) -> None:
 
 
 def test_a_rotation_that_was_cut_off_is_settled_by_site_and_finished_by_a_second_one(bed: Bed) -> None:
+    """It ends before the Nextcloud is told; some word of it has come there all the same, as after a lost answer."""
     old, before = bed.document()["instances"], bed.ends()
-    code, output = bed.play(PLAYS[:4], "-e", "rotate=nc")
+    lost = {"hosts": "nextcloud", "gather_facts": False, "roles": ["nextcloud_talk.hpb.talk"]}
+    code, output = bed.play([*PLAYS[:3], lost], "-e", "rotate=nc")
     assert code == 0, output[-4000:]
     prepared = bed.document()["instances"]["nc"]["next"]
     assert bed.document()["instances"] == {**old, "nc": {**old["nc"], "next": prepared}}
@@ -252,6 +270,21 @@ def test_a_rotation_that_was_cut_off_is_settled_by_site_and_finished_by_a_second
     assert ends["server"] == before["server"] | {"nc": prepared["backend"]}
     assert ends["coturn"] == before["coturn"] - {old["nc"]["turn"]} | {prepared["turn"]}
     assert ends["restart"] == before["restart"], "an instance's secret must not restart the signaling server"
+
+
+def test_a_rotation_that_was_cut_off_behind_the_change_is_what_site_goes_on_with(bed: Bed) -> None:
+    old, before = bed.document()["instances"], bed.ends()
+    code, output = bed.play(PLAYS[:4], "-e", "rotate=nc")
+    assert code == 0, output[-4000:]
+    new = bed.document()["instances"]["nc"]
+    assert new["backend"] != old["nc"]["backend"] and new["turn"] != old["nc"]["turn"] and "next" not in new
+    ends = bed.ends()
+    assert ends["nc"] == pair(new)
+    assert ends["server"] == before["server"] | {"nc": new["backend"]}
+    code, output = bed.play(SETTLE)
+    assert code == 0, output[-4000:]
+    assert bed.document()["instances"]["nc"] == new
+    assert {**bed.ends(), "coturn": None} == {**ends, "coturn": None}
 
 
 def test_a_nextcloud_that_fails_keeps_its_secrets_and_a_named_one_is_handed_over(bed: Bed) -> None:

@@ -11,6 +11,7 @@ import os
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -135,30 +136,41 @@ def test_a_dry_run_of_a_rotation_changes_nothing_and_says_what_it_costs(hpb):
         assert value not in done.stdout
 
 
+# Before the Nextcloud is told, between the two changes, and behind them.
+PLACES = (
+    "changeover | Signaling, TURN and STUN server",
+    "changeover | Read back what is stored",
+    "rotation_promote | Put the next secrets in place",
+)
+
+
 @pytest.mark.long
-def test_an_interrupted_rotation_is_settled_by_site_and_completed_when_run_again(hpb, web):
-    old, before = read_secrets(hpb)["instances"]["nc"], started(hpb)
-    # The Nextcloud has the next secrets, and the signaling server does not know them yet.
-    killed_at("rotation_promote | Put the next secrets in place", "-e", "rotate=nc")
-    entry = read_secrets(hpb)["instances"]["nc"]
-    prepared = entry.pop("next")
-    assert entry == old
-    assert stored(web) == prepared["backend"]
-
-    settled = play("-e", "hpb_verify=false")
-    assert settled.returncode == 0, settled.stdout[-4000:]
-    assert "nc: a rotation of its secrets was interrupted" in settled.stdout
-    assert stored(web) == old["backend"]
-    assert read_secrets(hpb)["instances"]["nc"]["next"] == prepared
-
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_interrupted_rotation_is_completed_when_run_again(hpb, web, place, settled):
+    old, before, begun = read_secrets(hpb)["instances"]["nc"], started(hpb), time.time()
+    killed_at(place, "-e", "rotate=nc")
+    if settled:
+        done = play("-e", "hpb_verify=false")
+        assert done.returncode == 0, done.stdout[-4000:]
+        now = read_secrets(hpb)["instances"]["nc"]
+        assert stored(web) == now["backend"]
+        assert signed_request(hpb, "https://nc.example.org", now["backend"]) == 200
     done = play("-e", "rotate=nc", playbook="playbooks/rotate.yml")
     assert done.returncode == 0, done.stdout[-4000:]
-    assert read_secrets(hpb)["instances"]["nc"] == {"url": "https://nc.example.org", **prepared}
-    assert stored(web) == prepared["backend"]
+    new = read_secrets(hpb)["instances"]["nc"]
+    assert "next" not in new and new["backend"] != old["backend"] and new["turn"] != old["turn"]
+    assert stored(web) == new["backend"]
+    assert signed_request(hpb, "https://nc.example.org", new["backend"]) == 200
     assert started(hpb) == before
+    assert 'Failed attempt on "BackendRoomAuth"' not in hpb.check_output(
+        f"docker logs --since {begun:.3f} signalling 2>&1"
+    )
     again = play("-e", "hpb_verify=false")
     assert again.returncode == 0, again.stdout[-4000:]
     assert all(counts["changed"] == 0 for counts in recap(again.stdout).values()), again.stdout[-4000:]
+    assert not hpb.file("/run/nextcloud-talk-hpb-changeover").exists
+    assert not hpb.file("/opt/nextcloud-talk-hpb/traefik/config/dynamic/changeover.yml").exists
 
 
 def test_the_internal_secret_restarts_the_signaling_server_only(hpb):
