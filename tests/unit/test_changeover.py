@@ -63,7 +63,7 @@ def test_an_instance_without_a_secret_is_an_error(name):
         (f"{URL}/two", "nc2"),
         (f"{URL}/two/", "nc2"),
         (f"{URL}/twofold", "nc"),
-        ("https://nc.example.organisation", None),
+        ("https://nc.example.orga.example.org", None),
         ("https://other.example.org", None),
         ("", None),
     ],
@@ -99,7 +99,7 @@ def test_only_the_rooms_of_these_nextclouds_are_led_elsewhere():
     pattern = json.loads(f'"{pattern}"')
     for url in (URL, f"{URL}/", "HTTPS://nc.example.org/index.php", "https://cloud.example.org/a-b/"):
         assert re.search(pattern, url), url
-    for url in ("https://ncxexample.org", f"{URL}.evil.example", "https://cloud.example.org", f"x{URL}"):
+    for url in ("https://nc1example.example.org", f"{URL}.example.net", "https://cloud.example.org", f"x{URL}"):
         assert not re.search(pattern, url), url
 
 
