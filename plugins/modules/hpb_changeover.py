@@ -96,7 +96,7 @@ options:
     type: int
     default: 8080
   resolve:
-    description: Addresses of names that this host is to be told, as C(name: address).
+    description: Addresses of names that this host is to be told, each under its name.
     type: dict
     default: {}
   routes:
