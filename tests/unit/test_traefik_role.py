@@ -18,7 +18,8 @@ from passlib.hash import bcrypt
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
 RULE = (
-    "Host(`talk.example.org`) && (Path(`/spreed`) || Path(`/api/v1/welcome`) || PathRegexp(`^/api/v1/room/[^/.%]+$`))"
+    "Host(`talk.example.org`) && !HeaderRegexp(`Sec-WebSocket-Protocol`, `(?i)janus-events`) && "
+    "(Path(`/spreed`) || Path(`/api/v1/welcome`) || PathRegexp(`^/api/v1/room/[^/.%]+$`))"
 )
 DASHBOARD = {"traefik_dashboard": True, "traefik_dashboard_users": {"admin": PASSWORD, "other": PASSWORD}}
 
