@@ -19,13 +19,19 @@ import ssl
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _logs, _ordinary
 
 LOOPBACK = "127.0.0.1"
 MASK = "********"
 # Shorter ones are words of any log; ours have 32 characters and more.
 SHORTEST_SECRET = 8
 LINE_LENGTH = 300
+# Frames that the signaling server sends on each new websocket by itself: its welcome, and a ping.
+GREETINGS = 2
+# Seconds for each of them.
+GREETING_SECONDS = 2
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NAMED_SECRET = re.compile(r"(?i)\b(secret|password|passwd|token|apikey|credential)(\"?\s*[:=]\s*\"?)([^\s\"',;]+)")
@@ -35,13 +41,6 @@ _RELEVANT = re.compile(
     r"(?i)\b(err|error|errors|fail|failed|failure|fatal|panic|warn|warning|wrn|denied|refused|refuses|forbidden|timeout|"
     r"unable|cannot|can't|could not|invalid|unknown authority|x509|too many|throttl\w*|killed|oom|waiting for|"
     r"out of memory|does not match|not responding|unreachable|exceeded)\b"
-)
-
-# Lines that a healthy program writes and that look like trouble.
-_HARMLESS = re.compile(
-    r"Hashing algorithm not the one we expected|aliasHeadersStrategy|encoded characters in the request path|"
-    r"(Certificate|Private key) file not found or not readable: //turn_server|The user is not invited to this room|"
-    r"Unable to deliver message .*detached"
 )
 
 # Flags of OpenSSL (x509_vfy.h) that Python names only in part: a certificate counts as its own authority, at any time.
@@ -62,10 +61,11 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
     return _LONG_WORD.sub(MASK, text)
 
 
-def log_tail(text: str, secrets: Iterable[str] = (), count: int = 6) -> list[str]:
+def log_tail(container: str, text: str, secrets: Iterable[str] = (), count: int = 6) -> list[str]:
     """Return the last `count` lines that tell of trouble, or the last three when none does; masked."""
-    lines = [line.strip() for line in _COLOURS.sub("", text).splitlines()]
-    lines = [line for line in lines if line and not _HARMLESS.search(line)]
+    lines = [line for line in (line.strip() for line in _COLOURS.sub("", text).splitlines()) if line]
+    usual = _ordinary.ordinary(container, [_logs.behind_the_stamp(container, line) for line in lines])
+    lines = [line for line, known in zip(lines, usual) if not known]
     chosen = [line for line in lines if _RELEVANT.search(line)][-count:] or lines[-3:]
     return [masked(line, secrets)[:LINE_LENGTH] for line in chosen]
 
@@ -330,18 +330,53 @@ def local(port: int, path: str, timeout: float, address: str = LOOPBACK) -> dict
     return http_request(http.client.HTTPConnection(address, port, timeout=timeout), path)
 
 
-def upgrade(port: int, path: str, protocol: str, timeout: float, address: str = LOOPBACK) -> str:
-    """Return how a server on this host answers the request for a websocket: a status, or what the network says."""
+def upgrade(port: int, path: str, protocol: str, timeout: float, address: str = LOOPBACK, *, greetings: int = 0) -> str:
+    """Return how a server on this host answers the request for a websocket: a status, or what the network says.
+
+    A websocket that comes about is closed again in such a way that the server has nothing to complain of in its log.
+    greetings: how many frames it sends first by itself.
+    """
     lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: Upgrade", "Upgrade: websocket"]
     lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
     lines += [f"Sec-WebSocket-Protocol: {protocol}"] if protocol else []
     try:
         with socket.create_connection((address, port), timeout) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode())
-            first = connection.recv(64).decode("ascii", "replace").split()
+            with connection.makefile("rb") as answers:
+                first = answers.readline(1024).decode("ascii", "replace").split()
+                if first[1:2] == ["101"]:
+                    with contextlib.suppress(OSError, struct.error):
+                        _leave(connection, answers, greetings)
             return first[1] if len(first) > 1 else "no answer"
     except OSError as error:
         return network_kind(error)
+
+
+def _leave(connection: socket.socket, answers: BinaryIO, greetings: int) -> None:
+    """Close a websocket as RFC 6455, section 7.1.2, has it: say so, and wait for the answer.
+
+    Not before the server has sent what it sends by itself: it would find the websocket closed while it does.
+    """
+    while answers.readline(4096).strip():
+        pass
+    connection.settimeout(GREETING_SECONDS)
+    if all(_frame(answers) for _ in range(greetings)):
+        # The mask of a client's frame may be anything, and of zeros it changes nothing. 1000: a normal end.
+        connection.sendall(b"\x88\x82" + bytes(4) + struct.pack("!H", 1000))
+        while _frame(answers) not in (0, 0x8):
+            pass
+
+
+def _frame(answers: BinaryIO) -> int:
+    """Return the opcode of the next frame of a server (RFC 6455, section 5.2), which is read whole; 0 at the end."""
+    head = answers.read(2)
+    if len(head) < 2:
+        return 0
+    length = head[1] & 0x7F
+    if length > 125:
+        (length,) = struct.unpack("!H" if length == 126 else "!Q", answers.read(2 if length == 126 else 8))
+    answers.read(length)
+    return head[0] & 0xF
 
 
 def stun(address: str, port: int, timeout: float) -> dict[str, str]:

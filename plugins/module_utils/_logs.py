@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _ordinary
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 LONGEST = 240
@@ -52,8 +52,6 @@ _WORDS = re.compile(
     r"too many|ending the server|timed out|i/o timeout)\b",
     re.IGNORECASE,
 )
-# What the signaling server says of every call that ends, about Janus' parts of it that are gone already.
-_HARMLESS = re.compile(r"Unable to deliver message .* gone\?$|Removed room session ")
 # TURN asks every client for a credential with 401 and for a fresh nonce with 438 (RFC 8656): no fault.
 _REFUSED = re.compile(r"error (?!401|438)[3-6]\d\d\b|Cannot find credentials|ban[ns]?ed")
 
@@ -76,7 +74,8 @@ class Entry:
 def parse(container: str, output: str) -> list[Entry]:
     """Return the entries in what docker logs --timestamps printed, in order of time.
 
-    A line without the shape of its program continues the one before when both were written together.
+    A line without the shape of its program continues the one before when both were written together. What is written
+    although all is well (`_ordinary`) is no error and no warning.
     """
     stamped = [match.groups() for line in output.split("\n") if (match := _STAMP.match(line))]
     found: list[Entry] = []
@@ -91,7 +90,15 @@ def parse(container: str, output: str) -> list[Entry]:
             body = text[shape.end() :] if shape else text
             found.append(Entry(time, container, _level(container, words, body), body))
         last = time
-    return found
+    usual = _ordinary.ordinary(container, [entry.text for entry in found])
+    return [replace(entry, level=INFO) if known else entry for entry, known in zip(found, usual)]
+
+
+def behind_the_stamp(container: str, line: str) -> str:
+    """Return what a program says in a line of its own: without colours, time and level."""
+    text = _COLOUR.sub("", line).strip()
+    shape = _SHAPES[container].match(text) if container in _SHAPES else None
+    return text[shape.end() :] if shape else text
 
 
 def _moment(time: str) -> datetime.datetime:
@@ -108,7 +115,7 @@ def _level(container: str, words: Sequence[str], text: str) -> str:
     if container == "signalling":
         if re.match(r"\S+\.go:\d+: WARNING", text):
             return WARNING
-        return ERROR if _WORDS.search(text) and not _HARMLESS.search(text) else INFO
+        return ERROR if _WORDS.search(text) else INFO
     return ERROR if not words and re.search(r"\b(fatal|panic|error)\b", text, re.IGNORECASE) else INFO
 
 

@@ -12,7 +12,8 @@ short_description: Read the errors that the containers of the backend have logge
 version_added: 0.1.0
 description:
   - Reads the logs of the containers with C(docker logs), finds the errors and warnings in the shape that each program
-    gives them, and returns them in order of time, without secrets.
+    gives them, and returns them in order of time, without secrets. Lines that the programs write although all is well
+    are no errors and no warnings.
   - Lines whose beginnings differ in long numbers and identifiers only become one entry, the last one, that says how
     often its like stood there.
   - Besides what O(secrets) and O(secrets_file) name, in plain, in a URL or in base64, every run of 32 or more letters

@@ -236,7 +236,7 @@ class Look:
             if state["state"] != "missing":
                 argv = [self.docker, "logs", "--tail", str(LOG_LINES), name]
                 _code, out, err = self.module.run_command(argv)
-                state["log"] = _evidence.log_tail(out + err, self.module.params["secrets"])
+                state["log"] = _evidence.log_tail(name, out + err, self.module.params["secrets"])
         return found
 
     def signalling(self) -> dict[str, Any]:
@@ -252,7 +252,7 @@ class Look:
             "port": port,
             "version": str(parsed(welcome["body"]).get("version", "")),
             "features": _evidence.features(welcome["headers"]),
-            "upgrade": _evidence.upgrade(port, "/spreed", "", self.seconds, address),
+            "upgrade": _evidence.upgrade(port, "/spreed", "", self.seconds, address, greetings=_evidence.GREETINGS),
             "serverinfo": parsed(info["body"]) if info["status"] == 200 else {},
             "sessions": _evidence.session_limits(metrics["body"]) if metrics["status"] == 200 else {},
         }

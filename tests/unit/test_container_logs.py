@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 import module_process
 import pytest
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _logs
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _logs, _ordinary
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "0123456789abcdef" * 4
@@ -34,6 +35,11 @@ if not (here / name).exists():
 for line in (here / name).read_text().splitlines():
     print(line, file=sys.stderr if name == "signalling" else sys.stdout)
 """
+
+JANUS = "[Tue Nov 24 15:30:49 2026]"
+COTURN = "2026-11-24T15:27:58.864+0000"
+REFUSED = "WebSocketsEventHandler: Error connecting to backend (connection refused) (next retry in %ds)"
+TRAEFIK = "\x1b[90m2026-11-24T15:28:18Z\x1b[0m \x1b[33mWRN\x1b[0m \x1b[1m"
 
 # Container, what it prints behind Docker's time, the level and the text that come out of it.
 SHAPES = [
@@ -76,6 +82,57 @@ SHAPES = [
 ]
 
 
+# What each program writes although all is well, as it was recorded, and lines that are nearly the same and are shown.
+ORDINARY = [
+    ("janus", f"{JANUS} [WARN] [881]  Hashing algorithm not the one we expected (sha-256), *NOT* cool"),
+    ("janus", f"{JANUS} [WARN] [881] Failed to add some remote candidates (added 14, expected 16)"),
+    ("janus", f"{JANUS} [WARN] mDNS resolution disabled, .local candidates will be ignored"),
+    (
+        "janus",
+        f"{JANUS} [WARN] Janus is deployed on a private address (192.168.0.10) but you didn't specify any STUN server! "
+        "Expect trouble if this is supposed to work over the internet and not just in a LAN...",
+    ),
+    ("janus", f"{JANUS} [ERR] [plugins/janus_videoroom.c:janus_videoroom_handler:10226] No such feed (1)"),
+    ("janus", "[WARN] \tCouldn't access logger plugins folder..."),
+    ("coturn", f"{COTURN} WARNING Certificate file not found or not readable: //turn_server_cert.pem"),
+    ("coturn443", f"{COTURN} WARNING Private key file not found or not readable: //turn_server_pkey.pem"),
+    (
+        "signalling",
+        "grpc_common.go:176: WARNING: No GRPC server certificate and/or key configured, running unencrypted",
+    ),
+    ("signalling", "common.go:210: WARNING: No GRPC CA configured, expecting unencrypted connections"),
+    ("signalling", 'janus_client.go:4: Unable to deliver message {"janus":"event"}. Handle 7 gone?'),
+    ("signalling", "clientsession.go:569: Removed room session a: map[error:map[code:x message:denied] type:error]"),
+    (
+        "traefik",
+        f"{TRAEFIK}Traefik can reject some encoded characters in the request path. When your backend is not fully "
+        "compliant with [RFC 3986](https://datatracker.ietf.org/doc/html/rfc3986), it is recommended to set these "
+        "options to `false` to avoid split-view situation. Refer to the documentation for more details: "
+        "https://doc.traefik.io/traefik/v3.6/migrate/v3/#encoded-characters-configuration-default-values",
+    ),
+]
+NEAR_MISSES = [
+    ("janus", f"{JANUS} [WARN] [881]  Hashing algorithm not the one we expected (sha-256), giving up"),
+    ("janus", f"{JANUS} [WARN] [881]  Hashing algorithm not the one we expected (md5), *NOT* cool"),
+    ("janus", f"{JANUS} [WARN] [881] Failed to add all remote candidates (added 0, expected 16)"),
+    ("janus", f"{JANUS} [ERR] [881] Failed to add some remote candidates"),
+    ("janus", f"{JANUS} [WARN] mDNS resolution failed, .local candidates will be ignored"),
+    ("janus", f"{JANUS} [WARN] Janus is deployed on a private address (192.168.0.10) but the STUN server is wrong"),
+    ("janus", f"{JANUS} [ERR] [plugins/janus_videoroom.c:janus_videoroom_handler:10226] No such room (1)"),
+    ("janus", f"{JANUS} [ERR] [plugins/janus_videoroom.c:janus_videoroom_handler:1] No such feed (1), closing it"),
+    ("coturn", f"{COTURN} WARNING Certificate file not found or not readable: /tls/turn.pem"),
+    ("coturn", f"{COTURN} ERROR Private key file not found or not readable: //etc/turn_server_pkey.pem"),
+    ("signalling", "grpc_common.go:176: WARNING: No GRPC server certificate could be read"),
+    ("signalling", "hub.go:251: WARNING: No GRPC CA configured, expecting unencrypted connections from 192.0.2.7"),
+    ("signalling", "talk.go:1: Could not remove room session a: map[error:map[code:denied]]"),
+    ("signalling", "janus_client.go:4: Unable to deliver message: connection refused"),
+    ("traefik", f"{TRAEFIK}Traefik can reject some encoded characters in the request path: %2F was refused"),
+    # One program's word in the mouth of another.
+    ("coturn", f"{COTURN} WARNING mDNS resolution disabled, .local candidates will be ignored"),
+    ("traefik", f"{TRAEFIK}grpc.go:1: WARNING: No GRPC CA configured, expecting unencrypted connections"),
+]
+
+
 def line(text, second=0, fraction="000000000"):
     return f"2026-11-24T15:30:{second:02}.{fraction}Z {text}\n"
 
@@ -85,6 +142,45 @@ def test_shapes(container, raw, level, text):
     assert _logs.parse(container, line(raw)) == [
         _logs.Entry("2026-11-24T15:30:00.000000000", container, level, text or raw)
     ]
+
+
+@pytest.mark.parametrize(("container", "raw"), ORDINARY)
+def test_what_is_written_although_all_is_well_is_not_shown(container, raw):
+    entries = _logs.parse(container, line(raw))
+    assert [entry.level for entry in entries] == ["info"]
+    assert _logs.choose(entries, lines=9) == [] and _logs.choose(entries, lines=9, everything=True) == entries
+
+
+@pytest.mark.parametrize(("container", "raw"), NEAR_MISSES)
+def test_what_is_nearly_the_same_is_shown(container, raw):
+    (entry,) = _logs.choose(_logs.parse(container, line(raw)), lines=9)
+    assert entry.level in ("error", "warning")
+
+
+def test_each_ordinary_line_has_a_reason_and_an_example():
+    for one in _ordinary.ORDINARY:
+        assert one.why.endswith("."), one
+        examples = [raw for container, raw in [*ORDINARY, *REFUSED_AT_FIRST] if container in one.containers]
+        assert any(re.search(one.line, raw) for raw in examples), one
+
+
+REFUSED_AT_FIRST = [
+    ("janus", f"{JANUS} [ERR] [events/janus_wsevh.c:janus_wsevh_callback:735] {REFUSED % delay}") for delay in (1, 2)
+]
+
+
+def test_a_line_that_is_ordinary_until_it_is_better_is_shown_while_it_is_not():
+    """Janus' events: refused while the server starts is no fault, refused for good is one."""
+    refused = "".join(line(raw, second) for second, (_container, raw) in enumerate(REFUSED_AT_FIRST))
+    connected = line(f"{JANUS} WebSocketsEventHandler connected", 5)
+    later = line(f"{JANUS} [ERR] [events/janus_wsevh.c:janus_wsevh_callback:735] {REFUSED % 1}", 9)
+
+    def shown(text):
+        return [entry.time[17:19] for entry in _logs.parse("janus", text) if entry.level != "info"]
+
+    assert shown(refused) == ["00", "01"]
+    assert shown(refused + connected) == []
+    assert shown(refused + connected + later) == ["09"]
 
 
 def test_a_line_that_goes_on_belongs_to_the_one_before():

@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import json
 import socket
+import socketserver
 import ssl
 import struct
 import threading
@@ -82,17 +83,21 @@ def test_secrets_and_what_looks_like_one_are_masked(text, expected):
 
 def test_the_lines_of_a_log_that_tell_of_trouble():
     harmless = [
-        "[WARN] [1]  Hashing algorithm not the one we expected (sha-256), *NOT* cool",
+        "[Tue Nov 24 15:30:49 2026] [WARN] [1]  Hashing algorithm not the one we expected (sha-256), *NOT* cool",
         "started",
         "listening",
         "",
     ]
-    assert _evidence.log_tail("\n".join([*harmless, "one", "two"])) == ["listening", "one", "two"]
+    assert _evidence.log_tail("janus", "\n".join([*harmless, "one", "two"])) == ["listening", "one", "two"]
+    # Of another program, or said otherwise, it is not harmless.
+    assert _evidence.log_tail("coturn", "\n".join(harmless)) == harmless[:1]
+    more = [f"{harmless[0]}, at all", *harmless]
+    assert _evidence.log_tail("janus", "\n".join(more)) == more[:1]
     log = "\n".join([*harmless, "\x1b[31mERR\x1b[0m it failed " + SHORT, "fine", *harmless])
-    assert _evidence.log_tail(log, [SHORT]) == ["ERR it failed ********"]
+    assert _evidence.log_tail("janus", log, [SHORT]) == ["ERR it failed ********"]
     many = "\n".join(f"error {number}" for number in range(9))
-    assert _evidence.log_tail(many, count=2) == ["error 7", "error 8"]
-    assert len(_evidence.log_tail("error " + "x " * 900)[0]) == _evidence.LINE_LENGTH
+    assert _evidence.log_tail("nats", many, count=2) == ["error 7", "error 8"]
+    assert len(_evidence.log_tail("nats", "error " + "x " * 900)[0]) == _evidence.LINE_LENGTH
 
 
 def test_the_state_of_containers():
@@ -453,6 +458,67 @@ def test_programs_are_asked_at_the_addresses_that_are_given(look):
         port = held.getsockname()[1]
         assert _evidence.upgrade(port, "/", "", 0.5) == "refused"
         assert _evidence.upgrade(port, "/", "", 0.5, "127.0.0.7") == "timeout"
+
+
+class Websockets:
+    """A server of websockets that does as the signaling server does, and complains of what that one would."""
+
+    def __init__(self, frames=(), pause=0.0, answers=True) -> None:
+        self.complaints, self.seen, outer = [], threading.Event(), self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                while self.rfile.readline().strip():
+                    pass
+                self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n")
+                try:
+                    for frame in frames:
+                        time.sleep(pause)
+                        self.connection.settimeout(0.05)
+                        with contextlib.suppress(TimeoutError):
+                            early = self.connection.recv(8, socket.MSG_PEEK)
+                            outer.complaints.append(f"could not send: closed ({early!r})")
+                        self.wfile.write(frame)
+                    self.connection.settimeout(5)
+                    farewell = self.rfile.read(8)
+                    if farewell != b"\x88\x82\0\0\0\0\x03\xe8":
+                        outer.complaints.append(f"error reading: {farewell!r}")
+                    if answers:
+                        self.connection.settimeout(0.1)
+                        with contextlib.suppress(TimeoutError):
+                            outer.complaints.append(f"gone without waiting: {self.connection.recv(1)!r}")
+                        self.wfile.write(b"\x88\x02\x03\xe8")
+                except OSError as error:
+                    outer.complaints.append(f"error reading: {error}")
+                finally:
+                    outer.seen.set()
+
+        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+
+WELCOME = b"\x81\x7e\x01\x2c" + b"w" * 300
+PING = b"\x89\x13" + b"1796075828212345678"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "frames", "pause"),
+    [("", [WELCOME, PING], 0), ("", [WELCOME, PING], 0.2), ("janus-protocol", [], 0)],
+)
+def test_a_look_at_a_websocket_leaves_nothing_to_complain_of(protocol, frames, pause):
+    server = Websockets(frames, pause)
+    assert _evidence.upgrade(server.port, "/spreed", protocol, 5, greetings=len(frames)) == "101"
+    assert server.seen.wait(5)
+    assert server.complaints == []
+
+
+def test_a_server_that_does_not_close_keeps_a_look_not_for_long():
+    server = Websockets([WELCOME, PING], answers=False)
+    began = time.monotonic()
+    assert _evidence.upgrade(server.port, "/spreed", "", 5, greetings=2) == "101"
+    assert time.monotonic() - began < 2 * _evidence.GREETING_SECONDS + 1
 
 
 def test_the_look_at_a_host(look, tmp_path):

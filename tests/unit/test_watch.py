@@ -44,6 +44,8 @@ def test_all_well_is_told_to_prometheus_only(bed):
     assert [path.name for path in (bed.folder / "metrics").iterdir()] == ["hpb_watch.prom"]
     assert (bed.mode("metrics/hpb_watch.prom"), bed.mode("state/state.json")) == (0o644, 0o600)
     assert bed.coturn.allocated == bed.coturn.released == 3
+    # It takes its leave of Janus as it should be, or Janus would see a connection that broke.
+    assert bed.janus.left and set(bed.janus.left) == {b"\x88\x80" + bytes(4)}
 
 
 def test_a_stopped_coturn_is_one_message_and_its_return_another(bed):

@@ -142,7 +142,7 @@ class Janus:
     """The websocket: takes the upgrade for janus-protocol and answers a masked ping with a pong."""
 
     def __init__(self) -> None:
-        self.well, outer = True, self
+        self.well, self.left, outer = True, [], self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
@@ -160,6 +160,13 @@ class Janus:
                 assert asked["janus"] == "ping"
                 pong = json.dumps({"janus": "pong", "transaction": asked["transaction"]}, separators=(",", ":"))
                 self.wfile.write(bytes([0x81, len(pong)]) + pong.encode())
+                farewell = self.rfile.read(6)
+                self.connection.settimeout(0.2)
+                try:
+                    outer.left.append("gone without waiting" if self.connection.recv(1) == b"" else "more words")
+                except TimeoutError:
+                    outer.left.append(farewell)
+                    self.wfile.write(b"\x88\x00")
 
         self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 
-from conftest import ADDRESS, play, secret_values
+import pytest
+from conftest import ADDRESS, SERVICES, play, secret_values
 from websockets.sync.client import connect
 
 
@@ -37,3 +39,43 @@ def test_lines_of_other_instances_are_left_out(secrets):
     assert "dev.example.org" not in done.stdout and "test.example.org" not in done.stdout, done.stdout[-4000:]
     for value in secret_values(secrets):
         assert value not in done.stdout
+
+
+# Two Nextclouds of the inventory are not there: one is switched off, and one is somebody else's.
+AWAY = ("nas.example.org", "cloud.client.example")
+NOTHING = "Nothing of this kind was logged."
+
+
+def complaints(hpb, since: str) -> list[str]:
+    """Return the lines of the playbook logs since then, without those that name a Nextcloud that is not there."""
+    done = play("-e", f"since={since}", "-e", "lines=500", playbook="playbooks/logs.yml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    shown = json.loads(done.stdout.partition('"msg": ')[2].partition("\n}")[0])
+    return [line for line in shown if line != NOTHING and not any(name in line for name in AWAY)]
+
+
+def now(hpb) -> str:
+    return hpb.check_output("date -u +%Y-%m-%dT%H:%M:%S.%NZ")
+
+
+def test_a_verification_that_looks_everywhere_leaves_nothing_in_the_logs(hpb):
+    began = now(hpb)
+    done = play("-e", "verify_diagnose=true", playbook="playbooks/verify.yml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert complaints(hpb, began) == []
+
+
+@pytest.mark.long
+def test_sound_programs_start_and_bear_twenty_verifications_without_a_complaint(hpb):
+    """They start in the order of a deployment, since what one says of another's absence is no noise."""
+    hpb.check_output("docker stop " + " ".join(reversed(SERVICES)))
+    began = now(hpb)
+    for name in SERVICES:
+        hpb.check_output(
+            f"docker start {name} && timeout 90 sh -c 'until [ \"$(docker inspect "
+            f"--format {{{{.State.Health.Status}}}} {name})\" = healthy ]; do sleep 1; done'"
+        )
+    for _time in range(20):
+        done = play("-e", "verify_diagnose=true", playbook="playbooks/verify.yml")
+        assert done.returncode == 0, done.stdout[-4000:]
+    assert complaints(hpb, began) == []

@@ -313,7 +313,10 @@ def look_at_janus(settings: Settings) -> None:
                 stream.sendall(bytes([0x81, 0x80 | len(text)]) + bytes(4) + text)
                 _opcode, length = answers.read(2)
                 pong = answers.read(length if length < 126 else int.from_bytes(answers.read(2), "big"))
-                stream.sendall(b"\x88\x80" + bytes(4))
+                # The end is waited for, so that Janus sees no broken connection.
+                with contextlib.suppress(OSError):
+                    stream.sendall(b"\x88\x80" + bytes(4))
+                    answers.read()
     except (OSError, ValueError) as error:
         raise Trouble(f"Janus does not answer on its websocket ({reason(error)}).", "docker restart janus") from error
     if b'"pong"' not in pong:
