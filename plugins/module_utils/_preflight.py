@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _names, _ports
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _engine, _names, _ports
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
@@ -246,8 +246,9 @@ def problems(facts: dict, wanted: dict) -> list[str]:
 
     :param facts: ``architecture`` (as uname says), ``distribution`` and ``release`` (os-release ID and
         VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
-        there answered), ``free_mb`` ({directory: MiB}), what `_names` and `_ipv6` take, ``taken`` (as `foreign`
-        returns it), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as `overlapping` returns it),
+        there answered), ``engine_problem`` (as `_engine.problem` returns it), ``inside`` and ``running`` (as
+        `_engine.notes` takes them), ``free_mb`` ({directory: MiB}), what `_names` and `_ipv6` take, ``taken`` (as
+        `foreign` returns it), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as `overlapping` returns it),
         ``ephemeral`` (as `ephemeral` returns it).
     :param wanted: what `_names` takes, ``min_free_mb`` (MiB), ``listen`` (addresses of the signaling server),
         ``subnet`` (of the private networks, empty: there are none), ``ranges`` (of ports for media, each with name,
@@ -264,7 +265,9 @@ def problems(facts: dict, wanted: dict) -> list[str]:
             f"The processor is {facts['architecture']}, expected one of {', '.join(sorted(ARCHITECTURES))}: "
             "there are no images of the signaling server for others. Use another host."
         )
-    if facts["engine_error"]:
+    if facts["engine_problem"]:
+        found.append(facts["engine_problem"])
+    elif facts["engine_error"]:
         found.append(
             f"A Docker engine is installed on this host, but does not answer: {facts['engine_error']}. "
             "Start it (systemctl start docker) and run the same command again."
@@ -315,4 +318,4 @@ def problems(facts: dict, wanted: dict) -> list[str]:
 
 def notes(facts: dict, wanted: dict) -> list[str]:
     """Return one sentence for each thing that stops nothing and that somebody will stumble over; as `problems`."""
-    return _names.notes(facts, wanted)
+    return [*_engine.notes(facts["inside"], facts["running"]), *_names.notes(facts, wanted)]

@@ -140,6 +140,10 @@ engine:
   description: Version of the Docker engine, empty when there is none.
   type: str
   returned: success
+engine_userns:
+  description: Whether the engine gives containers other users than the host's, unless they ask for them (userns-remap).
+  type: bool
+  returned: success
 containers:
   description: When each of our running containers was started, by name.
   type: dict
@@ -222,6 +226,7 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
     _dns,
+    _engine,
     _evidence,
     _fallback,
     _internet,
@@ -366,6 +371,7 @@ def main() -> None:
     wanted = module.params
     base = Path(wanted["base_dir"])
     version, error = engine(module)
+    kind = _engine.look(shutil.which("docker"), os.environ)
     release = _preflight.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     addresses, hidden = look_up(wanted["names"], wanted["cdn"])
     media_ip = wanted["media_ip"] or _preflight.default_address()
@@ -384,7 +390,10 @@ def main() -> None:
         "root": os.geteuid() == 0,
         "engine": version,
         "engine_error": error,
-        "free_mb": {str(path): free_mb(path) for path in (base, Path("/var/lib/docker"))},
+        "engine_problem": _engine.problem(kind, str(base), error),
+        "inside": _engine.inside(),
+        "running": bool(containers),
+        "free_mb": {str(path): free_mb(path) for path in (base, Path(kind.root or "/var/lib/docker"))},
         "addresses": addresses,
         "hidden": hidden,
         "own": _evidence.host_addresses(table("fib_trie"), inet6),
@@ -407,6 +416,7 @@ def main() -> None:
         problems=_preflight.problems(facts, wanted),
         notes=_preflight.notes(facts, wanted),
         engine=version,
+        engine_userns=kind.remaps,
         containers={name: one["State"]["StartedAt"] for name, one in containers.items()},
         images={name: _record.image_of(one) for name, one in containers.items()},
         settings=_record.settings(record, base),

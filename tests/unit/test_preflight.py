@@ -19,6 +19,9 @@ FIT = {
     "root": True,
     "engine": "26.1.5",
     "engine_error": "",
+    "engine_problem": "",
+    "inside": "",
+    "running": True,
     "free_mb": {"/opt": 10000},
     "addresses": {"talk.example.org": ["192.0.2.10"]},
     "hidden": {},
@@ -58,6 +61,7 @@ def test_a_bare_supported_host_needs_no_engine():
         ({"root": False}, {}, "ordinary user on this host, expected root"),
         ({"architecture": "riscv64"}, {}, "processor is riscv64, expected one of aarch64, x86_64"),
         ({"engine": "", "engine_error": "permission denied"}, {}, "does not answer: permission denied"),
+        ({"engine_problem": "It is a snap.", "engine": "", "engine_error": "no answer"}, {}, "It is a snap."),
         ({"engine": "", "distribution": "fedora", "release": "44"}, {}, "not on fedora 44: install Docker there first"),
         ({"free_mb": {"/opt": 100}}, {}, "/opt has 100 MiB free, expected at least 2048"),
         ({"addresses": {"talk.example.org": []}}, {}, "name talk.example.org does not resolve on this host"),
@@ -114,6 +118,14 @@ def test_each_fault_is_one_sentence(facts, wanted, words):
     found = _preflight.problems({**FIT, **facts}, {**WANTED, **wanted})
     assert len(found) == 1, found
     assert words in found[0]
+
+
+def test_what_stops_nothing_is_only_said():
+    facts = {**FIT, "inside": "lxc", "running": False}
+    assert _preflight.problems(facts, WANTED) == []
+    (note,) = _preflight.notes(facts, WANTED)
+    assert note.startswith("This host is itself a container (LXC)")
+    assert _preflight.notes(FIT, WANTED) == []
 
 
 def test_behind_nat_the_public_address_is_right():
