@@ -142,7 +142,7 @@ _REFUSALS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("host's network namespace", "user namespaces"),
-        "the engine remaps users (userns-remap), which was not so when this run began: run the same command again",
+        "the engine remaps users (userns-remap), which nobody knew when this run began",
     ),
 )
 

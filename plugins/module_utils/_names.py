@@ -29,13 +29,13 @@ def seen(answers: list[str], dns: list[str] | None, further: Iterable[str] = ())
     """Return where a name leads in the internet, of which the host itself has an answer, such as in its hosts file.
 
     answers: that of the host. dns: that of the name server, None when there was none. What is in the internet counts
-    where DNS knows it, unless the host answers with a public address, which somebody has chosen on purpose.
+    where DNS knows it, unless the host answers with a public address, which somebody has chosen on purpose. The
+    loopback says nothing.
     """
+    here = [address for address in answers if not _internet.is_loopback(address)]
     outside = [address for address in dns or [] if _internet.is_public(address)]
-    chosen = any(map(_internet.is_public, answers)) and not any(_internet.cdn(one, further) for one in outside)
-    if outside and not chosen:
-        return list(dns or [])
-    return [address for address in answers if not _internet.is_loopback(address)]
+    chosen = any(map(_internet.is_public, here)) and not any(_internet.cdn(one, further) for one in outside)
+    return list(dns or []) if outside and not chosen or not here else here
 
 
 def problems(facts: Facts, wanted: Mapping[str, Any]) -> list[str]:

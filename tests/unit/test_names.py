@@ -303,6 +303,7 @@ def test_what_is_only_said(host, names, wanted, words):
         (["127.0.1.1"], [HERE], [HERE]),
         (["127.0.1.1"], [HERE, HERE6], [HERE, HERE6]),
         (["127.0.1.1", "::1"], [], []),
+        (["127.0.1.1"], [HOME], [HOME]),
         (["127.0.1.1"], None, []),
         # In a LAN that has no name server of its own.
         ([HOME], None, [HOME]),
