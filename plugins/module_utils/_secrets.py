@@ -324,15 +324,23 @@ def _named(option: str, words: Iterable[str], known: dict[str, list[str]], given
     return names
 
 
-def _turning(document: dict[str, Any], given: Iterable[str], **words: Iterable[str]) -> dict[str, set[str]]:
+def _turning(
+    document: dict[str, Any], given: Iterable[str], settled: Iterable[str] = (), **words: Iterable[str]
+) -> dict[str, set[str]]:
     """Return {option: names of secrets} for rotate, prepare and promote; raises SecretsError.
 
-    Only an instance's secrets can be prepared, since its Nextcloud must be told before they count.
+    Only an instance's secrets can be prepared, since its Nextcloud must be told before they count. settled: names of
+    given ones that are in place, so that nothing is left to promote.
     """
     known = targets(document)
     of_instances = {word: names for word, names in known.items() if not set(names) & set(SHARED)}
     found = {
-        option: _named(option, named, known if option == "rotate" else of_instances, given)
+        option: _named(
+            option,
+            named,
+            known if option == "rotate" else of_instances,
+            set(given) - set(settled) if option == "promote" else given,
+        )
         for option, named in words.items()
     }
     for first, second in itertools.combinations(found, 2):
@@ -340,6 +348,36 @@ def _turning(document: dict[str, Any], given: Iterable[str], **words: Iterable[s
         if both:
             raise SecretsError(f"{first} and {second} both name {', '.join(both)}; take it out of one of them.")
     return found
+
+
+def _staged(document: dict[str, Any], given: dict[str, Any], stage: Iterable[str]) -> set[str]:
+    """Return the names of given secrets of these instances that have another value now."""
+    entries = document["instances"]
+    names = {f"{instance}.{kind}": (instance, kind) for instance in stage for kind in INSTANCE if instance in entries}
+    return {
+        name
+        for name, (instance, kind) in names.items()
+        if name in given and kind in entries[instance] and entries[instance][kind] != given[name]
+    }
+
+
+def _places(document: dict[str, Any]) -> list[tuple[str, dict[str, Any], str, int]]:
+    """Return the name of each secret, the mapping and the key where it stands, and its length."""
+    found = [(name, document, name, length) for name, length in SHARED.items()]
+    for instance, entry in document["instances"].items():
+        found += [(f"{instance}.{kind}", entry, kind, length) for kind, length in INSTANCE.items()]
+    return found
+
+
+def _prepare_given(result: Plan, names: Iterable[str], given: dict[str, Any]) -> None:
+    """Add to the plan that these given secrets of instances are prepared."""
+    for name in sorted(names):
+        instance, _dot, kind = name.rpartition(".")
+        upcoming = result.after["instances"][instance].setdefault(NEXT, {})
+        if upcoming.get(kind) != given[name]:
+            upcoming[kind] = given[name]
+            result.new.add(f"{instance}.{NEXT}.{kind}")
+            result.actions.append(f"prepare from values: {name}")
 
 
 def _take(entry: dict[str, Any], kind: str) -> str | None:
@@ -386,13 +424,15 @@ def plan(
     *,
     prepare: Iterable[str] = (),
     promote: Iterable[str] = (),
+    stage: Iterable[str] = (),
     generate: Callable[[int], str] = secrets.token_hex,
 ) -> Plan:
     """Return the plan from the stored document `current` (None = no file) to what is wanted.
 
     wanted: dicts with id, url and urls (further URLs, may be missing). values: checked by check_values.
     rotate: words as `targets` knows them. prepare, promote: such words of instances; the first makes the values that
-    the second puts in place. remove: ids. generate(n) returns 2 * n random hex characters.
+    the second puts in place. remove: ids. stage: ids of instances for which another value of the user's is only
+    prepared, since their Nextcloud must be told before it counts. generate(n) returns 2 * n random hex characters.
     Raises SecretsError for an input that cannot work.
     """
     remove = list(remove)
@@ -417,18 +457,22 @@ def plan(
                 f"values holds secrets of instance '{instance}', which is neither in instances nor in the file; "
                 f"they are not used. Correct the name if it is misspelt."
             )
-    turning = _turning(after, given, rotate=rotate, prepare=prepare, promote=promote)
-    places = [(name, after, name, length) for name, length in SHARED.items()]
-    for instance, entry in entries.items():
-        places += [(f"{instance}.{kind}", entry, kind, length) for kind, length in INSTANCE.items()]
-    for name, where, key, length in places:
+    staged = _staged(after, given, stage)
+    settled = {name for name, value in flat(after).items() if given.get(name) == value}
+    turning = _turning(after, set(given) - staged, settled, rotate=rotate, prepare=prepare, promote=promote)
+    waiting = staged - turning["promote"]
+    _prepare_given(result, waiting, given)
+    for name, where, key, length in _places(after):
+        if name in waiting:
+            continue
         # What was prepared would replace, at the end of its rotation, a value that is newer or not ours to change.
-        if (name in given or name in turning["rotate"]) and _take(where, key) is not None:
+        dropped = _take(where, key) if name in given or name in turning["rotate"] else None
+        if dropped is not None and name not in turning["promote"]:
             result.actions.append(f"drop what was prepared for {name}")
         if name in given:
             if where.get(key) == given[name]:
                 continue
-            where[key], verb = given[name], "take from values:"
+            where[key], verb = given[name], "promote" if name in turning["promote"] else "take from values:"
         elif name in turning["promote"] and (value := _take(where, key)) is not None:
             where[key], verb = value, "promote"
         elif key not in where:

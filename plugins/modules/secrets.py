@@ -63,7 +63,7 @@ options:
     description:
       - For which secrets of instances a next value is made, in the words of O(rotate); the shared ones have none.
         A next value that is there already stays, so that a rotation that was interrupted goes on with the same values.
-      - A secret that O(values) gives cannot be prepared.
+      - A secret that O(values) gives cannot be prepared, unless it has another value and is one of O(stage).
     type: list
     elements: str
     default: []
@@ -71,6 +71,13 @@ options:
     description:
       - Which next values are put in place of the present ones, in the words of O(prepare). A secret without a next
         value stays as it is.
+    type: list
+    elements: str
+    default: []
+  stage:
+    description:
+      - Names of instances whose Nextcloud must be told a secret before it counts. Where O(values) gives one of them
+        another value than it has, that is only prepared, as with O(prepare), and put in place with O(promote).
     type: list
     elements: str
     default: []
@@ -82,7 +89,7 @@ options:
   values:
     description:
       - Secrets that you choose, for example from a vault, in the structure of RV(secrets); any part may be left out.
-        They win over what is in the file, and are stored there.
+        They win over what is in the file, and are stored there; see O(stage) for those of instances.
       - Letters, digits and signs such as those of base64, 32 to 127 of them; C(session_hash_key) has 32 or 64,
         C(session_block_key) 16, 24 or 32. Refused is what would not reach every program as it is (blanks, quotes, and
         some more signs), two that are equal, and the samples that upstream publishes.
@@ -277,6 +284,7 @@ def maintained(path: Path, params: dict[str, Any]) -> tuple[_secrets.Plan, dict[
         params["remove"],
         prepare=params["prepare"],
         promote=params["promote"],
+        stage=params["stage"],
     )
     return steps, current or {}, found
 
@@ -340,6 +348,7 @@ def main() -> None:
             "rotate": {"type": "list", "elements": "str", "default": []},
             "prepare": {"type": "list", "elements": "str", "default": []},
             "promote": {"type": "list", "elements": "str", "default": []},
+            "stage": {"type": "list", "elements": "str", "default": []},
             "remove": {"type": "list", "elements": "str", "default": []},
             "values": {"type": "dict", "default": {}, "no_log": True},
             "must_exist": {"type": "bool", "default": False},

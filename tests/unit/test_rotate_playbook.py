@@ -257,7 +257,7 @@ def test_a_rotation_that_was_cut_off_is_settled_by_site_and_finished_by_a_second
 
     code, output = bed.play(SETTLE)
     assert code == 0, output[-4000:]
-    assert "nc: a rotation of its secrets was interrupted" in output
+    assert "nc: other secrets are prepared, the present ones still in force" in output
     assert "-e rotate=nc.backend,nc.turn" in output
     assert bed.document()["instances"]["nc"]["next"] == prepared
     assert bed.ends() == ends | {"nc": pair(old["nc"])}
@@ -315,6 +315,25 @@ def test_a_nextcloud_that_fails_keeps_its_secrets_and_a_named_one_is_handed_over
     assert ends["server"] == {name: entry["backend"] for name, entry in new.items()}
     assert ends["coturn"] == {entry["turn"] for entry in new.values()} | {prepared["turn"]}
     assert ends["restart"] != before["restart"], "the signaling server reads the internal secret at its start only"
+
+
+def test_another_value_of_the_users_comes_into_force_by_a_rotation(bed: Bed) -> None:
+    old, before, given = bed.document()["instances"]["nc"], bed.ends(), "9f" * 32
+    values, wanted = bed.folder / "values.json", {"instances": {"nc": {"backend": given}}}
+    values.write_text(json.dumps({"hpb_secret_values": wanted}), encoding="utf-8")
+    # What site asks for.
+    options = {"path": str(bed.base / "secrets/secrets.json"), "values": wanted, "stage": ["nc"]}
+    assert run_module("secrets", options)["actions"] == ["prepare from values: nc.backend"]
+    code, output = bed.play(SETTLE, "-e", f"@{values}")
+    assert code == 0, output[-4000:]
+    assert "nc: other secrets are prepared, the present ones still in force" in output and given not in output
+    now = bed.document()["instances"]["nc"]
+    assert now["backend"] == old["backend"] and now["next"]["backend"] == given
+    assert bed.ends()["nc"] == before["nc"] and bed.ends()["server"] == before["server"]
+    code, output = bed.play(PLAYS, "-e", "rotate=nc.backend", "-e", f"@{values}")
+    assert code == 0, output[-4000:]
+    assert bed.document()["instances"]["nc"]["backend"] == given
+    assert bed.ends()["nc"][0] == bed.ends()["server"]["nc"] == given
 
 
 def test_an_instance_that_leaves_is_dropped_everywhere_but_in_the_file(bed: Bed) -> None:

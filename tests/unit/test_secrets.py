@@ -155,6 +155,41 @@ def test_a_value_of_the_user_that_is_in_force_drops_what_was_prepared():
     assert "next" not in result.after["instances"]["nc"]
 
 
+def test_a_value_that_a_nextcloud_must_be_told_is_prepared_and_counts_once_it_is_promoted():
+    values = {"internal": "i" * 64, "instances": {"nc": {"backend": USER}, "dev": {"turn": "t" * 64}}}
+    before = stored(NC, DEV)
+    result = _secrets.plan(before, [NC, DEV], values, stage=["nc", "nobody"])
+    # Nobody has to be told of a new instance's secret, of a shared one, and of one that is not staged.
+    assert result.actions == [
+        "prepare from values: nc.backend",
+        "take from values: internal",
+        "take from values: dev.turn",
+    ]
+    entry = result.after["instances"]["nc"]
+    assert entry["backend"] == before["instances"]["nc"]["backend"] and entry["next"] == {"backend": USER}
+    assert "nc.next.backend" in result.new
+    again = _secrets.plan(result.after, [NC, DEV], values, stage=["nc"], prepare=["nc"])
+    assert again.actions == ["prepare nc.turn"]
+    assert again.after["instances"]["nc"]["next"]["backend"] == USER
+    done = _secrets.plan(result.after, [NC, DEV], values, stage=["nc"], promote=["nc.backend"])
+    assert done.actions == ["promote nc.backend"]
+    assert done.after["instances"]["nc"]["backend"] == USER and "next" not in done.after["instances"]["nc"]
+    for promote in ([], ["nc.backend"]):
+        assert _secrets.plan(done.after, [NC, DEV], values, stage=["nc"], promote=promote).actions == []
+
+
+def test_another_value_takes_the_place_of_what_was_prepared():
+    values = {"instances": {"nc": {"backend": USER}}}
+    result = _secrets.plan(prepared("nc"), [NC, DEV], values, stage=["nc"])
+    assert result.actions == ["prepare from values: nc.backend"]
+    assert result.after["instances"]["nc"]["next"]["backend"] == USER
+
+
+def test_the_first_value_of_a_staged_instance_counts_at_once():
+    values = {"instances": {"nc": {"backend": USER}}}
+    assert _secrets.plan(None, [NC], values, stage=["nc"]).after["instances"]["nc"]["backend"] == USER
+
+
 def test_a_rename_keeps_what_is_prepared():
     before = prepared("dev")
     renamed = {"id": "dev2", "url": DEV["url"]}
