@@ -249,7 +249,8 @@ def silent(case: Case, name: str) -> str:
         return "runs, but does not answer on its monitoring port"
     if name == "janus" and case.part("janus").get("upgrade", "101") != "101":
         janus = case.part("janus")
-        return f"runs, but takes no websocket on {janus.get('address', LOOPBACK)}:8188 ({janus['upgrade']})"
+        place = f"{janus.get('address', LOOPBACK)}:{janus.get('port', 8188)}"
+        return f"runs, but takes no websocket on {place} ({janus['upgrade']})"
     coturn = case.part("coturn")
     if name == "coturn" and coturn.get("stun"):
         return f"runs, but does not answer on {coturn.get('listening')}:{coturn.get('port')} ({coturn['stun']})"

@@ -6,10 +6,11 @@
 All functions take the same settings, the variable hpb_used_ports: ``profile`` (hpb_network_profile), ``own`` (bool:
 our own Traefik serves the backend), ``acme_http`` (bool: Let's Encrypt proves the name by port 80), ``turn``,
 ``turn_tls`` (0: none), ``turn_443`` (the name for TURN on port 443, "" for none), ``turn_proxy``, ``signaling``,
-``media`` and ``relay`` (first and last UDP port of Janus and of coturn), ``relay_443`` (how many of the last relay
-ports are for those who come by port 443), ``listen`` and ``proxy`` (hpb_signaling_address, hpb_proxy_address),
-``container`` (hpb_proxy_container), ``public`` and ``private`` (the addresses outside and inside of a 1:1 NAT; "" or a
-name where there is none, or it is not known).
+``media`` and ``relay`` (first and last UDP port of Janus and of coturn), ``nats``, ``nats_monitor``, ``janus`` and
+``ping`` (those of NATS, Janus and Traefik on the host itself), ``relay_443`` (how many of the last relay ports are for
+those who come by port 443), ``listen`` and ``proxy`` (hpb_signaling_address, hpb_proxy_address), ``container``
+(hpb_proxy_container), ``public`` and ``private`` (the addresses outside and inside of a 1:1 NAT; "" or a name where
+there is none, or it is not known).
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ TURN = ("hpb_turn_port", "STUN and TURN")
 TURN_TLS = ("hpb_turn_tls_port", "TURN over TLS")
 TURN_PROXY = ("hpb_turn_proxy_port", "what coturn takes from port 443")
 SIGNALING = ("hpb_signaling_port", "the signaling server")
+NATS = ("hpb_nats_port", "NATS")
+NATS_MONITOR = ("hpb_nats_monitor_port", "the monitor of NATS")
+JANUS = ("hpb_janus_port", "the websocket of Janus")
+PING = ("traefik_ping_port", "the health check of Traefik")
 MEDIA = ("janus_min_port to janus_max_port", "media of Janus")
 RELAY = ("coturn_min_port to coturn_max_port", "media relayed by coturn")
 
@@ -60,6 +65,7 @@ def _numbers(settings: Mapping[str, Any]) -> list[str]:
     single = [("turn", TURN[0], 1), ("turn_tls", TURN_TLS[0], 0)]
     if settings["turn_443"]:
         single.append(("turn_proxy", TURN_PROXY[0], 1))
+    single += [(key, variable, 1) for key, (variable, _purpose) in _inner(settings)]
     for key, variable, lowest in single:
         value = number(settings[key])
         if value is None or not lowest <= value <= LAST:
@@ -122,11 +128,14 @@ def uses(settings: Mapping[str, Any]) -> list[Use]:
     for variables, key in ((RELAY, "relay"), (MEDIA, "media")):
         first, last = (int(port) for port in settings[key])
         found.insert(0, Use(*variables, (("udp", first, last),)))
-    if settings["own"]:
-        found.append(Use("", "the health check of Traefik", (("tcp", 8083, 8083),)))
-    found.append(Use("", "NATS", (("tcp", 4222, 4222), ("tcp", 8222, 8222))))
-    found.append(Use("", "the websocket of Janus", (("tcp", 8188, 8188),)))
+    found += [Use(*what, (("tcp", int(settings[key]), int(settings[key])),)) for key, what in _inner(settings)]
     return found
+
+
+def _inner(settings: Mapping[str, Any]) -> list[tuple[str, tuple[str, str]]]:
+    """Return the settings of the ports that the programs have for each other, with variable and purpose."""
+    found = [("ping", PING)] if settings["own"] else []
+    return [*found, ("nats", NATS), ("nats_monitor", NATS_MONITOR), ("janus", JANUS)]
 
 
 def _overlaps(known: list[Use]) -> list[str]:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _engine, _names, _ports
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _engine, _holders, _names, _ports
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
@@ -112,8 +112,8 @@ def process_name(pid: int) -> str:
         return f"process {pid}"
 
 
-def foreign(wanted: dict[str, list[int]], ours: set[int], published: Iterable[str] = ()) -> dict[str, str]:
-    """Return ``{"tcp/443": "nginx"}`` for each wanted port that a process outside `ours` listens on.
+def foreign(wanted: dict[str, list[int]], ours: set[int], published: Iterable[str] = ()) -> dict[str, int]:
+    """Return ``{"tcp/443": pid}`` for each wanted port that a process outside `ours` listens on, 0 for an unknown one.
 
     `ours` holds the process ids of our containers' first processes. `published` has the ports, as ``tcp/443``, that
     Docker holds for our containers: those are not theirs to listen on.
@@ -129,7 +129,7 @@ def foreign(wanted: dict[str, list[int]], ours: set[int], published: Iterable[st
             for inode in inodes:
                 pid = pids.get(inode, 0)
                 if pid == 0 or not descends(pid, ours):
-                    taken[f"{protocol}/{port}"] = process_name(pid) if pid else "an unknown process"
+                    taken[f"{protocol}/{port}"] = pid
     return taken
 
 
@@ -247,12 +247,12 @@ def problems(facts: dict, wanted: dict) -> list[str]:
     :param facts: ``architecture`` (as uname says), ``distribution`` and ``release`` (os-release ID and
         VERSION_ID), ``root`` (bool), ``engine`` (version, empty: none), ``engine_error`` (what the engine that is
         there answered), ``engine_problem`` (as `_engine.problem` returns it), ``inside`` and ``running`` (as
-        `_engine.notes` takes them), ``free_mb`` ({directory: MiB}), what `_names` and `_ipv6` take, ``taken`` (as
-        `foreign` returns it), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as `overlapping` returns it),
-        ``ephemeral`` (as `ephemeral` returns it).
+        `_engine.notes` takes them), ``free_mb`` ({directory: MiB}), what `_names` and `_ipv6` take, ``taken`` and
+        ``busy`` (as `_holders.problems` takes them), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as
+        `overlapping` returns it), ``ephemeral`` (as `ephemeral` returns it).
     :param wanted: what `_names` takes, ``min_free_mb`` (MiB), ``listen`` (addresses of the signaling server),
-        ``subnet`` (of the private networks, empty: there are none), ``ranges`` (of ports for media, each with name,
-        first and last).
+        ``used_ports`` (hpb_used_ports), ``subnet`` (of the private networks, empty: there are none), ``ranges`` (of
+        ports for media, each with name, first and last).
     :returns: one sentence for each problem, none when the host is fit.
     """
     found = []
@@ -308,11 +308,7 @@ def problems(facts: dict, wanted: dict) -> list[str]:
             "expected a network of private addresses that nothing else uses: set another one for the group hpb."
         )
     found.extend(_ports.ephemeral_problems(wanted["ranges"], *facts["ephemeral"]))
-    for port, holder in sorted(facts["taken"].items()):
-        found.append(
-            f"Port {port} is held by {holder}, which is not ours: stop it, or move it to another port, and run the "
-            "same command again."
-        )
+    found.extend(_holders.problems(facts["taken"], wanted["used_ports"], facts["busy"]))
     return found
 
 

@@ -71,6 +71,10 @@ options:
     type: list
     elements: int
     default: []
+  used_ports:
+    description: All ports of the backend with what they are for, as the variable C(hpb_used_ports) of the role C(hpb).
+    type: dict
+    default: {}
   ranges:
     description: Ranges of UDP ports for media, which the kernel must not give to outgoing connections.
     type: list
@@ -229,6 +233,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
     _engine,
     _evidence,
     _fallback,
+    _holders,
     _internet,
     _ipv6,
     _names,
@@ -260,6 +265,22 @@ def held_ports(container: dict) -> list[str]:
     """Return the ports that Docker holds for a container, as ``tcp/443``."""
     # Docker says 443/tcp, and each of our ports has the same number on the host.
     return ["/".join(reversed(port.split("/"))) for port in container["HostConfig"].get("PortBindings") or {}]
+
+
+def holders(module: AnsibleModule, taken: dict[str, int]) -> dict[str, _holders.Holder]:
+    """Return who holds each of these ports, by its process. The engine is asked only where there are any."""
+    if not taken:
+        return {}
+    _code, out, _err = module.run_command(["docker", "ps", "--quiet"]) if shutil.which("docker") else (1, "", "")
+    entries = _record.inspect(module.run_command, out.split()) if out.split() else []
+    names = {port: _preflight.process_name(pid) if pid else "" for port, pid in taken.items()}
+    return {port: _holders.holder(port, names[port], pid, entries, _preflight.descends) for port, pid in taken.items()}
+
+
+def busy(taken: dict[str, int]) -> list[str]:
+    """Return all ports on which something listens, as ``tcp/443``; nothing where none of ours is taken."""
+    table = _preflight.listening() if taken else {}
+    return [f"{protocol}/{port}" for protocol, ports in table.items() for port in ports]
 
 
 def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str, dict], base: Path) -> dict[str, str]:
@@ -358,6 +379,7 @@ def main() -> None:
             "cdn": {"type": "list", "elements": "str", "default": []},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
+            "used_ports": {"type": "dict", "default": {}},
             "ranges": {"type": "list", "elements": "dict", "default": [], "options": span},
             "subnet": {"type": "str", "default": ""},
             "min_free_mb": {"type": "int", "default": 2048},
@@ -383,6 +405,11 @@ def main() -> None:
     containers = our_containers(module) if version else {}
     networks = our_networks(module) if version else []
     record = _record.parse(_record.content(base))
+    taken = _preflight.foreign(
+        {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]},
+        {one["State"]["Pid"] for one in containers.values()},
+        {port for one in containers.values() for port in held_ports(one)},
+    )
     facts = {
         "architecture": platform.machine(),
         "distribution": release.get("ID", "unknown"),
@@ -402,11 +429,8 @@ def main() -> None:
         "media_ip6": address6,
         "own_ip6": [one.text for one in _ipv6.own_addresses(inet6)],
         "proxy_error": proxy_error,
-        "taken": _preflight.foreign(
-            {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]},
-            {one["State"]["Pid"] for one in containers.values()},
-            {port for one in containers.values() for port in held_ports(one)},
-        ),
+        "taken": holders(module, taken),
+        "busy": busy(taken),
         "ephemeral": _preflight.ephemeral(),
         # The interface of each of our networks is called like it.
         "overlapping": _preflight.overlapping(wanted["subnet"], _preflight.routes(table("route")), networks),

@@ -44,6 +44,14 @@ options:
     type: list
     elements: str
     default: [nats, janus, coturn, signalling, traefik]
+  nats_monitor_port:
+    description: Port of the monitor of NATS.
+    type: int
+    default: 8222
+  janus_port:
+    description: Port of the websocket of Janus.
+    type: int
+    default: 8188
   signalling_port:
     description: Port of the signaling server on its address.
     type: int
@@ -131,7 +139,9 @@ nats:
   type: dict
   returned: success
 janus:
-  description: C(upgrade) (101 when it takes a websocket), C(enforce), C(mapping) and C(ports) of its configuration.
+  description:
+    - C(port) of its websocket, C(upgrade) (101 when it takes one), C(enforce), C(mapping) and C(ports) of its
+      configuration.
   type: dict
   returned: success
 coturn:
@@ -183,8 +193,6 @@ from urllib.parse import urlsplit  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence, _packet_filter  # noqa: E402
 
-NATS_MONITOR = 8222
-JANUS = 8188
 ASKED = ("nats", "janus", "signalling", "proxy")
 CAPABILITIES = "/ocs/v2.php/cloud/capabilities?format=json"
 # All of them: what one keeps, another one may not show.
@@ -260,15 +268,18 @@ class Look:
     def nats(self) -> dict[str, Any]:
         """Return NATS' health and how many programs are connected to it."""
         address = self.addresses["nats"]
-        health = _evidence.local(NATS_MONITOR, "/healthz", self.seconds, address)
-        state = parsed(_evidence.local(NATS_MONITOR, "/varz", self.seconds, address)["body"])
+        port = self.module.params["nats_monitor_port"]
+        health = _evidence.local(port, "/healthz", self.seconds, address)
+        state = parsed(_evidence.local(port, "/varz", self.seconds, address)["body"])
         return {"healthz": health["status"], "error": health["kind"], "connections": int(state.get("connections", -1))}
 
     def janus(self) -> dict[str, Any]:
         """Return whether Janus answers, and the addresses it is configured with."""
         text = text_of(self.base / "janus/config/janus.jcfg")
+        port = self.module.params["janus_port"]
         return {
-            "upgrade": _evidence.upgrade(JANUS, "/", "janus-protocol", self.seconds, self.addresses["janus"]),
+            "port": port,
+            "upgrade": _evidence.upgrade(port, "/", "janus-protocol", self.seconds, self.addresses["janus"]),
             "address": self.addresses["janus"],
             "enforce": _evidence.jcfg_setting(text, "ice_enforce_list"),
             "mapping": _evidence.jcfg_setting(text, "nat_1_1_mapping"),
@@ -373,6 +384,8 @@ def main() -> None:
                 "default": ["nats", "janus", "coturn", "signalling", "traefik"],
             },
             "signalling_port": {"type": "int", "default": 8080},
+            "nats_monitor_port": {"type": "int", "default": 8222},
+            "janus_port": {"type": "int", "default": 8188},
             "addresses": {
                 "type": "dict",
                 "options": {name: {"type": "str", "default": _evidence.LOOPBACK} for name in ASKED},

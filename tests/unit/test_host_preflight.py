@@ -14,6 +14,7 @@ from pathlib import Path
 
 import module_process
 import pytest
+import test_ports
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _preflight
 
 # The engine's version, and no container of ours.
@@ -128,11 +129,11 @@ def test_a_port_of_somebody_else_is_a_problem(look):
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = held.getsockname()[1]
-        result = look(docker="echo 26.1.5", tcp_ports=[port], udp_ports=[])
+        ports = {**test_ports.USUAL, "signaling": port}
+        result = look(docker="echo 26.1.5", tcp_ports=[port], udp_ports=[], used_ports=ports)
     (problem,) = (problem for problem in result["problems"] if problem.startswith("Port "))
-    assert problem == (
-        f"Port tcp/{port} is held by {_preflight.process_name(os.getpid())}, which is not ours: stop it, or move it to "
-        "another port, and run the same command again."
+    assert problem.startswith(
+        f"Port tcp/{port} is held by {_preflight.process_name(os.getpid())}, which is not ours: set hpb_signaling_port: "
     )
 
 

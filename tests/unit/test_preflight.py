@@ -10,7 +10,9 @@ import socket
 import sys
 
 import pytest
+import test_ports
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _preflight
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._holders import Holder
 
 FIT = {
     "architecture": "x86_64",
@@ -31,6 +33,7 @@ FIT = {
     "media_ip6": "",
     "own_ip6": [],
     "taken": {},
+    "busy": [],
     "overlapping": [],
     "ephemeral": ("32768\t60999", ""),
 }
@@ -39,6 +42,7 @@ WANTED = {
     "media_ip": "",
     "cdn": [],
     "min_free_mb": 2048,
+    "used_ports": {},
     "subnet": "",
     "turn_names": [],
     "media_names": [],
@@ -111,7 +115,11 @@ def test_a_bare_supported_host_needs_no_engine():
             "janus_min_port to janus_max_port is 20000-29999, expected ports that the kernel of this host does "
             "not give",
         ),
-        ({"taken": {"tcp/443": "nginx"}}, {}, "Port tcp/443 is held by nginx, which is not ours"),
+        (
+            {"taken": {"tcp/443": Holder("nginx")}},
+            {"used_ports": test_ports.USUAL},
+            "Port tcp/443 is held by nginx, which can serve the backend beside what it serves now",
+        ),
     ],
 )
 def test_each_fault_is_one_sentence(facts, wanted, words):
@@ -164,7 +172,9 @@ def test_routes_and_what_a_subnet_overlaps_with():
 
 
 def test_all_faults_are_named_at_once():
-    found = _preflight.problems({**FIT, "root": False, "taken": {"tcp/80": "apache2", "udp/3478": "coturn"}}, WANTED)
+    taken = {"tcp/80": Holder("apache2"), "udp/3478": Holder("coturn")}
+    wanted = {**WANTED, "used_ports": test_ports.USUAL}
+    found = _preflight.problems({**FIT, "root": False, "taken": taken}, wanted)
     assert len(found) == 3
 
 
@@ -191,7 +201,7 @@ def test_the_holder_of_a_port_is_found(kind):
             held.listen()
         port = held.getsockname()[1]
         other = _preflight.foreign({protocol: [port]}, set())
-        assert other == {f"{protocol}/{port}": _preflight.process_name(os.getpid())}
+        assert other == {f"{protocol}/{port}": os.getpid()}
         assert _preflight.foreign({protocol: [port]}, {os.getpid()}) == {}
         assert _preflight.foreign({protocol: [port]}, {os.getppid()}) == {}, "a child of ours is ours"
         assert _preflight.foreign({protocol: [port]}, set(), [f"{protocol}/{port}"]) == {}, "Docker holds it for us"
