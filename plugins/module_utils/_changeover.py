@@ -50,6 +50,8 @@ TRIAL = "X-Hpb-Changeover"
 READY, REPORT, END, LOCK = ".ready", ".report", ".end", ".lock"
 """Files in the directory: what was found at the beginning and at the end, the word to end, and who works there."""
 NAME = "changeover"
+HEALTH = f"/{NAME}"
+"""By which Traefik knows that there is somebody."""
 
 ATTEMPTS = 10
 """Wrong requests of an address after which the server shuts it out while they lie within `WINDOW` seconds."""
@@ -238,7 +240,8 @@ def signed_anew(headers: Mapping[str, str], secret: str, body: bytes) -> dict[st
 def routes(public: Mapping[str, Any], urls: Iterable[str], server: str) -> dict[str, Any]:
     """Return Traefik's dynamic configuration that leads the posts of these Nextclouds to `server`.
 
-    public: what `_proxy.traefik` made for the signaling server, whose routers are taken over.
+    public: what `_proxy.traefik` made for the signaling server, whose routers are taken over. Where nobody is at
+    `server` any more, as after a boot, they lead to the signaling server itself again.
     """
     names = "|".join(re.escape(_base(url)) for url in urls)
     rule = f"HeaderRegexp(`{BACKEND}`, `(?i)^\\s*({names})(/.*)?\\s*$`)"
@@ -248,13 +251,18 @@ def routes(public: Mapping[str, Any], urls: Iterable[str], server: str) -> dict[
         f"{NAME}-{name}": {
             **router,
             "rule": f"({router['rule']}) && PathRegexp(`/api/v1/room/{_proxy.ROOM}$`) && {rule}",
-            "service": NAME,
+            "service": f"{NAME}-{name}",
             "priority": 1000000,
             "middlewares": [f"{NAME}-{one}" for one in router["middlewares"]],
         }
         for name, router in public["http"]["routers"].items()
     }
-    services = {NAME: {"loadBalancer": {"servers": [{"url": server}]}}}
+    check = {"path": HEALTH, "interval": "1s", "timeout": "10s"}
+    services: dict[str, Any] = {
+        f"{NAME}-process": {"loadBalancer": {"servers": [{"url": server}], "healthCheck": check}}
+    }
+    for name, router in public["http"]["routers"].items():
+        services[f"{NAME}-{name}"] = {"failover": {"service": f"{NAME}-process", "fallback": router["service"]}}
     own = {f"{NAME}-{name}": middleware for name, middleware in middlewares.items()}
     return {"http": {"routers": routers, "services": services, "middlewares": own}}
 
@@ -491,6 +499,9 @@ def _handler(changeover: Changeover) -> type[BaseHTTPRequestHandler]:
             """Nobody reads it."""
 
         def _answer(self) -> None:
+            if self.path == HEALTH:
+                self._send(200, {}, b"")
+                return
             if secrets.compare_digest(self.headers.get(TRIAL, "").encode(), changeover.trial.encode()):
                 changeover.arrived.set()
                 self._send(204, {}, b"")

@@ -94,7 +94,9 @@ def test_only_the_rooms_of_these_nextclouds_are_led_elsewhere():
             key: original[key] for key in ("entryPoints", "tls")
         }
         assert set(router["middlewares"]) <= set(http["middlewares"])
-    assert http["services"]["changeover"]["loadBalancer"]["servers"] == [{"url": "http://127.0.0.1:1"}]
+        service = http["services"][router["service"]]["failover"]
+        assert service["fallback"] == original["service"]
+        assert http["services"][service["service"]]["loadBalancer"]["servers"] == [{"url": "http://127.0.0.1:1"}]
     (pattern,) = set(re.findall(r"HeaderRegexp\(`Spreed-Signaling-Backend`, `([^`]*)`\)", json.dumps(http))) or {""}
     pattern = json.loads(f'"{pattern}"')
     for url in (URL, f"{URL}/", "HTTPS://nc.example.org/index.php", "https://cloud.example.org/a-b/"):
