@@ -132,9 +132,8 @@ def test_a_port_of_somebody_else_is_a_problem(look):
         ports = {**test_ports.USUAL, "signaling": port}
         result = look(docker="echo 26.1.5", tcp_ports=[port], udp_ports=[], used_ports=ports)
     (problem,) = (problem for problem in result["problems"] if problem.startswith("Port "))
-    assert problem.startswith(
-        f"Port tcp/{port} is held by {_preflight.process_name(os.getpid())}, which is not ours: set hpb_signaling_port: "
-    )
+    holder = _preflight.process_name(os.getpid())
+    assert problem.startswith(f"Port tcp/{port} is held by {holder}, which is not ours: set hpb_signaling_port: ")
 
 
 # One container of ours, whose process number none has.
