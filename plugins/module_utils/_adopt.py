@@ -1,32 +1,35 @@
 # Copyright: nextcloud_talk.hpb contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A compose installation of the backend as data: its services, what they are told, and its Nextclouds.
+"""An installation of the backend as data: what each signaling server in it is told, with its TURN server and its Janus.
 
-Everything here is pure, and no message holds a value of a secret. The languages of the files are in `_adopt_text`; the
-parser of YAML is handed in, since hosts may have none.
+There are three kinds of them: services of compose (`_adopt_compose`), the one container aio-talk with everything in it,
+by itself or inside Nextcloud All-in-One, and packages with their files in /etc. Everything here is pure, and no message
+holds a value of a secret. The languages of the files are in `_adopt_text`; the parser of YAML is handed in, since hosts
+may have none.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import posixpath
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _adopt_text
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_text import TextError
-
-# In the order in which compose looks for them, and those that it merges into them.
-COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-OVERRIDES = (
-    "compose.override.yaml",
-    "compose.override.yml",
-    "docker-compose.override.yaml",
-    "docker-compose.override.yml",
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _adopt_compose, _adopt_proxy, _adopt_text
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_compose import (
+    COMPOSE,
+    AdoptError,
+    Files,
+    LoadYaml,
+    Project,
+    Service,
 )
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_proxy import Route
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_text import TextError
 
 # What the signaling server's image has in the place of a variable that is not set: the entrypoint leaves the sample
 # (strukturag/nextcloud-spreed-signaling, docker/server/entrypoint.sh and server.conf.in).
@@ -42,7 +45,10 @@ VARIABLES = {
     "BLOCK_KEY": ("sessions", "blockkey"),
     "INTERNAL_SHARED_SECRET_KEY": ("clients", "internalsecret"),
     "BACKENDS_ALLOWALL": ("backend", "allowall"),
+    "BACKENDS_COMPAT_ALLOWED": ("backend", "allowed"),
+    "BACKENDS_COMPAT_SECRET": ("backend", "secret"),
     "BACKENDS_ALLOWALL_SECRET": ("backend", "secret"),
+    "SKIP_VERIFY": ("backend", "skipverify"),
     "NATS_URL": ("nats", "url"),
     "JANUS_URL": ("mcu", "url"),
     "MAX_STREAM_BITRATE": ("mcu", "maxstreambitrate"),
@@ -64,15 +70,6 @@ _PER_BACKEND = {
     "MAX_SCREEN_BITRATE": "maxscreenbitrate",
 }
 
-# Part of a service: words in the image's name without registry and version, and names that a service has.
-KINDS = {
-    "signaling": (("spreed-signaling",), ("signaling", "signalling", "spreedbackend", "talk-hpb", "spreed-signaling")),
-    "janus": (("janus",), ("janus",)),
-    "coturn": (("coturn", "turnserver"), ("coturn", "turn", "turnserver")),
-    "nats": (("nats",), ("nats",)),
-    "proxy": (("traefik", "nginx", "caddy", "haproxy", "httpd"), ("traefik", "proxy", "nginx", "caddy")),
-}
-
 # Options of one letter (coturn, mainrelay.c; janus-gateway, options.c). coturn's -n and -c have no other names.
 COTURN_SHORT = {
     "p": "listening-port",
@@ -87,52 +84,19 @@ COTURN_SHORT = {
 }
 JANUS_SHORT = {"S": "stun-server", "r": "rtp-port-range"}
 
-LoadYaml = Callable[[str], Any]
+# Where the images of these programs, and their packages, have their files.
+COTURN_FILES = ("/etc/coturn/turnserver.conf", "/etc/turnserver.conf")
+ETURNAL_FILES = ("/etc/eturnal.yml", "/opt/eturnal/etc/eturnal.yml", "/etc/eturnal/eturnal.yml", "/conf/eturnal.yml")
 
+# What the signaling server listens on: its sample, and in aio-talk (nextcloud/all-in-one, Containers/talk).
+PORT = 8080
+AIO_PORT = 8081
+# Where the web server of Nextcloud All-in-One serves it (Containers/apache/Caddyfile).
+AIO_PATH = "/standalone-signaling"
+# The file of its master container with all that it knows (php/src/Data/DataConst.php).
+AIO_FILE = "configuration.json"
 
-class AdoptError(Exception):
-    """What was found cannot be adopted; the text has one sentence for each problem, one a line, without a secret."""
-
-
-@dataclass
-class Port:
-    """A published range of ports: on the host and in the container, both (first, last)."""
-
-    address: str
-    host: tuple[int, int]
-    container: tuple[int, int]
-    protocol: str
-
-
-@dataclass
-class Service:
-    """One service of the compose file, with variables replaced and short forms made long."""
-
-    name: str
-    image: str = ""
-    build: bool = False
-    build_args: dict[str, str] = field(default_factory=dict)
-    dockerfile: str = ""
-    environment: dict[str, str] = field(default_factory=dict)
-    env_files: list[str] = field(default_factory=list)
-    command: list[str] = field(default_factory=list)
-    ports: list[Port] = field(default_factory=list)
-    volumes: list[tuple[str, str]] = field(default_factory=list)
-    networks: list[str] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    depends_on: dict[str, str] = field(default_factory=dict)
-    raw: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def on_host_network(self) -> bool:
-        return self.raw.get("network_mode") == "host"
-
-    def publishes(self, port: int, protocol: str) -> Port | None:
-        """Return the entry that publishes a port of the container, or None."""
-        for entry in self.ports:
-            if entry.protocol == protocol and entry.container[0] <= port <= entry.container[1]:
-                return entry
-        return None
+TRUE = ("1", "t", "true", "y", "yes", "on")
 
 
 @dataclass
@@ -150,25 +114,79 @@ class Backend:
 
 @dataclass
 class Installation:
-    """All that the files say."""
+    """One signaling server with all that the files say of it.
 
-    path: str
-    files: dict[str, str]
-    compose: str = ""
-    variables: dict[str, str] = field(default_factory=dict)
-    services: dict[str, Service] = field(default_factory=dict)
-    networks: dict[str, Any] = field(default_factory=dict)
+    `kinds` has the names of the services that it works with, by `_adopt_compose.KINDS`. `turn` has what its TURN server
+    is told, in coturn's words.
+    """
+
+    files: Files
+    project: Project
     kinds: dict[str, str] = field(default_factory=dict)
-    env_texts: dict[str, _adopt_text.Environment] = field(default_factory=dict)
     conf_name: str = ""
     conf: dict[str, dict[str, str]] = field(default_factory=dict)
     backends: list[Backend] = field(default_factory=list)
     turn: list[tuple[str, str]] = field(default_factory=list)
     turn_arguments: list[tuple[str, str]] = field(default_factory=list)
     turn_conf: str = ""
+    eturnal: bool = False
+    all_in_one: bool = False
     janus_arguments: list[tuple[str, str]] = field(default_factory=list)
     janus: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        """Return the directory that was given."""
+        return self.files.path
+
+    @property
+    def notes(self) -> list[str]:
+        return self.files.notes
+
+    @property
+    def services(self) -> dict[str, Service]:
+        return self.project.services
+
+    @property
+    def networks(self) -> dict[str, Any]:
+        return self.project.networks
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return self.project.variables
+
+    @property
+    def native(self) -> bool:
+        """Whether the programs are packages, and no containers."""
+        return not self.project.names and not self.all_in_one
+
+    @property
+    def aio(self) -> Service | None:
+        """Return the container with everything in it, or None."""
+        return self.service("aio")
+
+    @property
+    def server(self) -> Service | None:
+        """Return the service that the signaling server is in, or None."""
+        return self.aio or self.service("signaling")
+
+    @property
+    def turn_service(self) -> Service | None:
+        """Return the service that the TURN server is in, or None."""
+        return self.aio or self.service("coturn") or self.service("eturnal")
+
+    @property
+    def inner_port(self) -> int:
+        """Return the port on which the signaling server listens, where it is."""
+        match = re.search(r":(\d+)\s*$", (self.option("http", "listen").split() or [""])[0])
+        return int(match.group(1)) if match else PORT
+
+    @property
+    def port(self) -> int | None:
+        """Return the port of the host at which a proxy finds the signaling server, None where it is at none."""
+        server = self.server
+        return server.outside(self.inner_port, "tcp") if server else self.inner_port
 
     def service(self, kind: str) -> Service | None:
         """Return the service of a kind in `KINDS`, or None."""
@@ -182,231 +200,207 @@ class Installation:
         """Return the values of an option of coturn that counts, [""] where it has none and [] where it is not set."""
         return [value for option, value in self.turn if option == name]
 
-    def resolve(self, name: str) -> str:
-        """Return the name under which a path of the compose file is in `files`."""
-        whole = posixpath.normpath(posixpath.join(self.path, name))
-        return posixpath.relpath(whole, self.path) if whole.startswith(f"{self.path.rstrip('/')}/") else whole
+    def called(self) -> str:
+        """Return what tells it from other ones of the same installation."""
+        where = self.server.name if self.server else "the signaling server"
+        folder = self.files.shown(self.project.directory)
+        return where if folder == self.path else f"{where} in {folder}"
 
 
-def read(files: Mapping[str, str], path: str, load: LoadYaml) -> Installation:
-    """Return the installation in `files` ({name relative to `path`, or absolute: text}).
+def read(
+    texts: Mapping[str, str], path: str, load: LoadYaml, entry: str = "", notes: Iterable[str] = ()
+) -> list[Installation]:
+    """Return the signaling servers in `texts` ({name relative to `path`, or absolute: text}) that have a Nextcloud.
 
-    load: parses YAML with every scalar as text, raises ValueError. Raises AdoptError.
+    load: parses YAML with every scalar as text, raises ValueError. entry: the file that was named, "" when it was a
+    directory. notes: what was noticed so far. Raises AdoptError, with all notes.
     """
-    found = Installation(path=path, files=dict(files))
+    files = Files(path, texts, notes)
     try:
-        _read_compose(found, load)
-        _read_signaling(found)
-        _read_turn(found)
+        return _read(files, load, entry)
     except TextError as error:
-        raise AdoptError(f"{error}.") from error
-    _read_janus(found)
-    found.backends = _backends(found)
-    if not found.backends:
+        raise AdoptError(f"{error}.", files.notes) from error
+    except AdoptError as error:
+        raise AdoptError(str(error), [*files.notes, *error.notes]) from error
+
+
+def _read(files: Files, load: LoadYaml, entry: str) -> list[Installation]:
+    is_compose = entry.endswith((".yml", ".yaml")) or not entry
+    projects = _adopt_compose.find(files, load, entry) if is_compose else []
+    found = [one for project in projects for one in _servers(files, project)]
+    found = found or _all_in_one(files, projects) or _packages(files, projects, entry)
+    for one in found:
+        _read_signaling(one)
+        _read_turn(one, load)
+        _read_janus(one)
+        one.backends = _backends(one)
+    ways = _adopt_proxy.routes(files, load, {k: v for project in projects for k, v in _told(project).items()})
+    for one in found:
+        one.routes = _leading(one, ways, only=len(found) == 1)
+    _note_others(files, projects, found)
+    with_backends = _without_twins([one for one in found if one.backends])
+    if not with_backends:
+        places = dict.fromkeys(files.shown(one.conf_name) or ("NC_DOMAIN" if one.aio else "BACKENDS") for one in found)
         raise AdoptError(
-            f"The signaling server of {path} names no Nextcloud in {found.conf_name or 'BACKENDS'}, expected at least "
-            f"one with a URL and a secret: correct adopt=, or begin with inventory.example."
+            f"The signaling server of {files.path} names no Nextcloud in {', '.join(places)}, expected at least one "
+            f"with a URL and a secret: correct adopt=, or begin with inventory.example."
         )
+    return with_backends
+
+
+def _without_twins(found: Sequence[Installation]) -> list[Installation]:
+    """Leave out those that have the same Nextclouds as another one, which is reached: what it extends, for example."""
+
+    def known(one: Installation) -> set[tuple[str, str]]:
+        return {(url, backend.secret) for backend in one.backends for url in backend.urls}
+
+    kept: list[Installation] = []
+    for one in sorted(found, key=lambda one: one.port is None and not http_rules(one.server)):
+        if not any(known(one) <= known(other) for other in kept):
+            kept.append(one)
+    return [one for one in found if one in kept]
+
+
+def _told(project: Project) -> dict[str, str]:
+    """Return the variables that the proxies of a project are given."""
+    return {name: value for service in project.of_kind("proxy") for name, value in service.environment.items()}
+
+
+def _servers(files: Files, project: Project) -> list[Installation]:
+    """Return the signaling servers of a project, each with the parts that belong to it.
+
+    Where there are as many of another part as there are servers, they belong together in the order of the file.
+    """
+    found = []
+    servers = project.of_kind("signaling")
+    for service in project.ours:
+        one = Installation(files, project)
+        if project.kinds[service.name] == "aio":
+            one.kinds = {"aio": service.name}
+            one.all_in_one = not is_name(service.environment.get("TALK_HOST", ""))
+        else:
+            one.kinds = {"signaling": service.name}
+            for kind in ("janus", "coturn", "eturnal", "nats"):
+                parts = [part.name for part in project.of_kind(kind)]
+                needed = [part for part in parts if part in service.depends_on]
+                number = servers.index(service) if len(parts) == len(servers) else 0
+                one.kinds[kind] = (needed or parts[number : number + 1] or [""])[0]
+        one.kinds["proxy"] = next((part.name for part in project.of_kind("proxy")), "")
+        found.append(one)
     return found
 
 
-def _read_compose(found: Installation, load: LoadYaml) -> None:
-    """Read the compose file, what overrides it, and the variables for both."""
-    if ".env" in found.files:
-        found.env_texts[".env"] = _environment(found, ".env", {})
-        found.variables = found.env_texts[".env"].values
-    said = found.variables.get("COMPOSE_FILE", "")
-    if said:
-        separator = found.variables.get("COMPOSE_PATH_SEPARATOR") or ":"
-        names = [name for name in map(found.resolve, said.split(separator)) if name in found.files]
-    else:
-        names = [name for name in COMPOSE if name in found.files][:1]
-    if not names and not _bare_conf(found):
-        raise AdoptError(
-            f"{found.path} has none of {', '.join(COMPOSE)}, expected the directory of a compose installation: correct "
-            f"adopt=."
-        )
-    names += [] if said else [name for name in OVERRIDES if name in found.files][:1]
-    document: dict[str, Any] = {}
-    for name in names:
+def _all_in_one(files: Files, projects: Sequence[Project]) -> list[Installation]:
+    """Return the signaling server that the master container of Nextcloud All-in-One starts by itself, when that is what
+    was meant.
+    """
+    master = any(project.of_kind("aio_master") for project in projects)
+    for place in [place for place in files.texts if posixpath.basename(place) == AIO_FILE]:
+        if not master and not files.inside(place):
+            continue
         try:
-            part = load(found.files[name]) or {}
-        except ValueError as error:
-            raise AdoptError(f"{found.path}/{name} is no YAML, expected a compose file: correct it.") from error
-        if not isinstance(part, dict) or not isinstance(part.get("services", {}), dict):
-            raise AdoptError(f"{found.path}/{name} has no mapping 'services', expected a compose file: correct adopt=.")
-        document = _merged(document, _interpolated(part, found.variables, name))
-    found.compose = names[0] if names else ""
-    found.networks = document.get("networks") or {}
-    for name, raw in (document.get("services") or {}).items():
-        found.services[name] = _service(found, name, raw or {})
-    for kind in KINDS:
-        found.kinds[kind] = _of_kind(found, kind)
+            document = json.loads(files.texts[place])
+        except ValueError:
+            continue
+        said = document.get("secrets") if isinstance(document, dict) else None
+        if not isinstance(said, dict) or not {"SIGNALING_SECRET", "TURN_SECRET"} <= set(said):
+            continue
+        domain, port = str(document.get("domain") or ""), str(document.get("talk_port") or "3478")
+        environment = {"NC_DOMAIN": domain, "TALK_HOST": "nextcloud-aio-talk", "TALK_PORT": port}
+        environment |= {name: str(said.get(name, "")) for name in ("SIGNALING_SECRET", "TURN_SECRET")}
+        environment["INTERNAL_SECRET"] = str(said.get("TALK_INTERNAL_SECRET", ""))
+        service = Service(
+            name="nextcloud-aio-talk",
+            image="ghcr.io/nextcloud-releases/aio-talk",
+            environment=environment,
+            ports=[entry for protocol in ("tcp", "udp") for entry in _adopt_compose.ports(f"{port}:{port}/{protocol}")],
+            networks=["nextcloud-aio"],
+            raw={"read_only": True, "cap_drop": ["NET_RAW"], "container_name": "nextcloud-aio-talk"},
+        )
+        project = Project(files, posixpath.dirname(place), services={service.name: service})
+        project.kinds = {service.name: "aio"}
+        project.networks = {"nextcloud-aio": {"external": True}}
+        return [Installation(files, project, kinds={"aio": service.name}, all_in_one=True)]
+    return []
 
 
-def _environment(found: Installation, name: str, known: Mapping[str, str]) -> _adopt_text.Environment:
-    try:
-        return _adopt_text.environment(found.files[name], known)
-    except TextError as error:
-        raise AdoptError(f"{found.path}/{name} {error}.") from error
+def _packages(files: Files, projects: Sequence[Project], entry: str) -> list[Installation]:
+    """Return the signaling server whose server.conf stands alone: that of a package, or beside a compose file.
 
-
-def _interpolated(value: Any, variables: Mapping[str, str], name: str) -> Any:
-    """Return a document with the variables in all its texts replaced; keys stay."""
-    if isinstance(value, dict):
-        return {str(key): _interpolated(entry, variables, name) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_interpolated(entry, variables, name) for entry in value]
-    try:
-        return _adopt_text.interpolate(value, variables) if isinstance(value, str) else value
-    except TextError as error:
-        raise AdoptError(f"{name} {error}.") from error
-
-
-def _merged(below: Any, above: Any) -> Any:
-    """Return two documents as compose merges them, as far as it matters here: mappings and lists grow."""
-    if isinstance(below, dict) and isinstance(above, dict):
-        return {**below, **{key: _merged(below[key], value) if key in below else value for key, value in above.items()}}
-    if isinstance(below, list) and isinstance(above, list):
-        return below + above
-    return above
-
-
-def _pairs(value: Any) -> dict[str, str]:
-    """Return a mapping, or a list of NAME=VALUE, as a mapping; names without a value are left out."""
-    if isinstance(value, dict):
-        return {key: str(entry) for key, entry in value.items() if entry is not None}
-    pairs = [str(entry).partition("=") for entry in value or []]
-    return {name.strip(): entry for name, sign, entry in pairs if sign}
-
-
-def _words(value: Any) -> list[str]:
-    if isinstance(value, list):
-        return [str(entry) for entry in value]
-    try:
-        return shlex.split(value) if isinstance(value, str) else []
-    except ValueError:
-        return str(value).split()
-
-
-def _service(found: Installation, name: str, raw: dict[str, Any]) -> Service:
-    """Return one service; its env files are read, and its own environment wins over them."""
-    build = raw.get("build")
-    build = {"context": build} if isinstance(build, str) else build or {}
-    entries = raw.get("env_file") or []
-    entries = entries if isinstance(entries, list) else [entries]
-    env_files = [found.resolve(str(entry.get("path", "") if isinstance(entry, dict) else entry)) for entry in entries]
-    environment: dict[str, str] = {}
-    for file in env_files:
-        if file in found.files:
-            found.env_texts[file] = _environment(found, file, found.variables)
-            environment.update(found.env_texts[file].values)
-        else:
-            found.notes.append(f"{file}, the env file of the service {name}, could not be read.")
-    environment.update(_pairs(raw.get("environment")))
-    context = str(build.get("context", ""))
-    networks, depends = raw.get("networks") or {}, raw.get("depends_on") or {}
-    return Service(
-        name=name,
-        image=str(raw.get("image") or ""),
-        build=bool(build),
-        build_args=_pairs(build.get("args")),
-        dockerfile=found.resolve(posixpath.join(context, str(build.get("dockerfile", "Dockerfile")))) if build else "",
-        environment=environment,
-        env_files=env_files,
-        command=_words(raw.get("entrypoint")) + _words(raw.get("command")),
-        ports=[port for entry in raw.get("ports") or [] for port in _ports(entry)],
-        volumes=[pair for entry in raw.get("volumes") or [] for pair in _volume(entry)],
-        networks=list(networks) or ([] if "network_mode" in raw else ["default"]),
-        labels=_pairs(raw.get("labels")),
-        depends_on={
-            key: str((entry or {}).get("condition", "")) if isinstance(entry, dict) else ""
-            for key, entry in (depends.items() if isinstance(depends, dict) else dict.fromkeys(depends).items())
-        },
-        raw=raw,
+    Raises AdoptError when there is none.
+    """
+    is_conf = bool(entry) and not entry.endswith((".yml", ".yaml"))
+    there = [files.place(entry)] if is_conf else files.named("server.conf")
+    names = [place for place in there if files.inside(place)]
+    project = projects[0] if projects else Project(files, files.path)
+    if names:
+        for other in names[1:]:
+            files.note(
+                f"{files.shown(other)} was left out, since {files.shown(names[0])} was read: name the other one with "
+                f"adopt={posixpath.join(files.path, files.shown(other))} if that is the one that runs."
+            )
+        kinds = {kind: next((one.name for one in project.of_kind(kind)), "") for kind in _adopt_compose.KINDS}
+        return [Installation(files, project, kinds=kinds, conf_name=names[0])]
+    if not projects:
+        hint = f"{there[0]} is there, so say adopt={posixpath.dirname(there[0])}" if there else "correct adopt="
+        raise AdoptError(
+            f"{files.path} has none of {', '.join(COMPOSE)} and no server.conf, expected the directory of an "
+            f"installation of the backend: {hint}."
+        )
+    where = ", ".join(posixpath.join(files.path, files.shown(name)) for name in project.names)
+    services = ", ".join(f"{one.name} ({one.image or 'built'})" for one in project.services.values())
+    if project.of_kind("aio_master"):
+        raise AdoptError(
+            f"{where} starts Nextcloud All-in-One, which keeps what it starts itself in a volume, expected its "
+            f"{AIO_FILE}: say adopt=/var/lib/docker/volumes/nextcloud_aio_mastercontainer/_data/data."
+        )
+    raise AdoptError(
+        f"{where} has no service that runs the signaling server, expected one with the image "
+        f"strukturag/nextcloud-spreed-signaling or nextcloud-releases/aio-talk and found {services or 'none'}: correct "
+        f"adopt=."
     )
 
 
-def _range(text: str) -> tuple[int, int] | None:
-    first, _dash, last = str(text).partition("-")
-    return (int(first), int(last or first)) if first.isdigit() and (last or first).isdigit() else None
-
-
-def _ports(entry: Any) -> list[Port]:
-    """Return one entry of `ports`, in its short form [address:][host:]container[/protocol] or its long one."""
-    if isinstance(entry, dict):
-        inside = _range(str(entry.get("target", "")))
-        outside = _range(str(entry.get("published", "")))
-        protocol, address = str(entry.get("protocol", "tcp")), str(entry.get("host_ip", ""))
-    else:
-        rest, _slash, protocol = str(entry).partition("/")
-        head, _colon, container = rest.rpartition(":")
-        address, _colon, host = head.rpartition(":")
-        inside, outside = _range(container), _range(host)
-    return [Port(address.strip("[]"), outside or (0, 0), inside, protocol or "tcp")] if inside else []
-
-
-def _volume(entry: Any) -> list[tuple[str, str]]:
-    """Return source and target of one entry of `volumes`; an anonymous one has no source."""
-    if isinstance(entry, dict):
-        return [(str(entry.get("source", "")), str(entry.get("target", "")))]
-    parts = str(entry).split(":")
-    return [(parts[0], parts[1]) if len(parts) > 1 else ("", parts[0])]
-
-
-def _of_kind(found: Installation, kind: str) -> str:
-    """Return the name of the service of a kind, by its image first, "" when there is none."""
-    words, names = KINDS[kind]
-    for service in found.services.values():
-        repository = re.sub(r"[:@].*$", "", service.image.rpartition("/")[2])
-        if any(repository == word or word in repository.split("-") or word in repository for word in words):
-            return service.name
-    return next((name for name in found.services if name.lower() in names), "")
-
-
-def _mounted(found: Installation, service: Service, wanted: str) -> str:
-    """Return the name of the file that is at the path `wanted` in a container, "" when none of ours is."""
-    for source, target in service.volumes:
-        if not source.startswith(("/", ".", "~")):
-            continue
-        if target.rstrip("/") == wanted:
-            name = found.resolve(source)
-        elif wanted.startswith(f"{target.rstrip('/')}/"):
-            name = found.resolve(posixpath.join(source, wanted[len(target.rstrip("/")) + 1 :]))
-        else:
-            continue
-        if name in found.files:
-            return name
-        found.notes.append(f"{name}, which the service {service.name} mounts at {wanted}, could not be read.")
-    return ""
-
-
-def _bare_conf(found: Installation) -> str:
-    """Return the name of a server.conf that stands alone, without compose."""
-    names = [name for name in found.files if posixpath.basename(name) == "server.conf"]
-    return sorted(names, key=len)[0] if names else ""
+def _note_others(files: Files, projects: Sequence[Project], found: Sequence[Installation]) -> None:
+    """Name the services that are no part of the backend, and the programs of a backend that are left alone."""
+    used = {(id(one.project), name) for one in found for name in one.kinds.values()}
+    others = []
+    for project in projects:
+        for service in project.services.values():
+            kind = project.kinds[service.name]
+            if (id(project), service.name) in used:
+                continue
+            if kind == "recording":
+                files.note(
+                    f"The service {service.name} is a recording server, which is left alone: it needs the internal "
+                    f"secret, and the signaling server's address in the place where it has the old one."
+                )
+            else:
+                others.append(f"{service.name} ({service.image or 'built'})")
+    if others:
+        files.note(
+            f"No part of the backend, and left alone: {', '.join(others[:20])}{' and more' * (len(others) > 20)}."
+        )
 
 
 def _read_signaling(found: Installation) -> None:
     """Find out what the signaling server is told: by a server.conf that is mounted, or by variables."""
-    service = found.service("signaling")
-    if service is None:
-        found.conf_name = _bare_conf(found)
-        if not found.conf_name:
-            raise AdoptError(
-                f"{found.path}/{found.compose} has no service that runs the signaling server, expected one with the "
-                f"image strukturag/nextcloud-spreed-signaling: correct adopt=."
-            )
-    else:
+    files, service = found.files, found.service("signaling")
+    if found.aio:
+        found.conf = _from_aio(found, found.aio)
+        return
+    if service is not None:
         place = service.environment.get("CONFIG") or "/config/server.conf"
-        for option, value in zip(service.command, service.command[1:]):
-            place = value if option.lstrip("-") == "config" else place
-        found.conf_name = _mounted(found, service, place)
+        for number, word in enumerate(service.command):
+            name, sign, value = word.lstrip("-").partition("=")
+            if name == "config" and word.startswith("-"):
+                place = value if sign else (service.command[number + 1 : number + 2] or [place])[0]
+        found.conf_name = _adopt_compose.mounted(found.project, service, place)
     if found.conf_name:
         try:
-            found.conf = _adopt_text.ini(found.files[found.conf_name])
+            found.conf = _adopt_text.ini(files.texts[found.conf_name])
         except TextError as error:
-            raise AdoptError(f"{found.path}/{found.conf_name} {error}.") from error
+            raise AdoptError(f"{posixpath.join(files.path, files.shown(found.conf_name))} {error}.") from error
         known = service.environment if service else {}
         for section in found.conf.values():
             for option, value in section.items():
@@ -416,8 +410,9 @@ def _read_signaling(found: Installation) -> None:
         found.conf = _from_variables(service.environment)
     if found.option("backend", "backendtype") == "etcd":
         raise AdoptError(
-            f"The signaling server of {found.path} has its backends in etcd, expected them in {found.conf_name}: they "
-            f"cannot be seen from its files. Write their groups by hand, after inventory.example."
+            f"The signaling server of {found.path} has its backends in etcd, expected them in "
+            f"{files.shown(found.conf_name)}: they cannot be seen from its files. Write their groups by hand, after "
+            f"inventory.example."
         )
 
 
@@ -438,11 +433,45 @@ def _from_variables(environment: Mapping[str, str]) -> dict[str, dict[str, str]]
     return conf
 
 
+def _from_aio(found: Installation, service: Service) -> dict[str, dict[str, str]]:
+    """Return what start.sh of aio-talk would write into its configuration.
+
+    Source: nextcloud/all-in-one, Containers/talk/start.sh. The session keys are made at each start.
+    """
+    said = {name: value.strip() for name, value in service.environment.items()}
+    missing = [name for name in ("NC_DOMAIN", "SIGNALING_SECRET", "TURN_SECRET") if not said.get(name)]
+    if missing:
+        found.files.note(
+            f"{found.called()} has no {', no '.join(missing)} in these files, without which it does not start."
+        )
+    domain = re.sub(r"^[a-z]+://|/+$", "", said.get("NC_DOMAIN", ""), flags=re.IGNORECASE)
+    bitrates = {
+        option: said[name]
+        for name, option in (
+            ("TALK_MAX_STREAM_BITRATE", "maxstreambitrate"),
+            ("TALK_MAX_SCREEN_BITRATE", "maxscreenbitrate"),
+        )
+        if said.get(name)
+    }
+    return {
+        "http": {"listen": f"[::]:{AIO_PORT}"},
+        "clients": {"internalsecret": said.get("INTERNAL_SECRET", "")},
+        "backend": {"backends": domain, "skipverify": said.get("SKIP_CERT_VERIFY", "")},
+        domain.lower(): {
+            "urls": f"https://{domain}" if domain else "",
+            "secret": said.get("SIGNALING_SECRET", ""),
+            **bitrates,
+        },
+        "mcu": bitrates,
+    }
+
+
 def _number(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
+    """Return the parts of a list with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -450,17 +479,17 @@ def _backends(found: Installation) -> list[Backend]:
     """Return the Nextclouds in the order in which the signaling server has them; those it skips are noted."""
     result = []
     common = found.option("backend", "secret")
-    if found.option("backend", "allowall").lower() in ("1", "t", "true", "y", "yes", "on"):
-        found.notes.append(
+    if found.option("backend", "allowall").lower() in TRUE:
+        found.files.note(
             "The old signaling server takes every Nextcloud that knows its secret (allowall); only those that it names "
             "were taken over."
         )
-    for name in _split(found.option("backend", "backends")):
+    for name in split(found.option("backend", "backends")):
         section = found.conf.get(name.lower(), {})
-        urls, secret = _split(section.get("urls", "") or section.get("url", "")), section.get("secret", "") or common
+        urls, secret = split(section.get("urls", "") or section.get("url", "")), section.get("secret", "") or common
         if not urls or not secret:
             missing = "URL" if not urls else "secret"
-            found.notes.append(f"{name} has no {missing}: the old signaling server left it out, and so was done here.")
+            found.files.note(f"{name} has no {missing}: the old signaling server left it out, and so was done here.")
             continue
         result.append(
             Backend(
@@ -473,45 +502,137 @@ def _backends(found: Installation) -> list[Backend]:
                 old_key="urls" not in section,
             )
         )
-    for host in [] if result else _split(found.option("backend", "allowed")):
-        result.append(Backend(host.partition(".")[0], [f"https://{host}"], common, old_key=True))
+    for host in [] if result else split(found.option("backend", "allowed")):
+        result.append(Backend(host, [f"https://{host}"], common, old_key=True))
     return [backend for backend in result if backend.secret]
 
 
-def _read_turn(found: Installation) -> None:
-    """Find out what coturn is told. With -n it reads no file, and arguments win over a file's lines."""
-    service = found.service("coturn")
-    lines: list[tuple[str, str]] = []
-    if service is None:
-        names = [name for name in found.files if posixpath.basename(name) == "turnserver.conf"]
-        found.turn_conf = names[0] if names else ""
-    else:
-        found.turn_arguments = _adopt_text.arguments(service.command, COTURN_SHORT)
+def _read_turn(found: Installation, load: LoadYaml) -> None:
+    """Find out what the TURN server is told, in coturn's words."""
+    coturn, eturnal = found.service("coturn"), found.service("eturnal")
+    if found.aio:
+        found.turn, found.eturnal = _turn_of_aio(found.aio), True
+    elif coturn:
+        found.turn_arguments = _adopt_text.arguments(coturn.command, COTURN_SHORT)
         said = dict(found.turn_arguments).get("c", "")
-        for place in [said] if said else ["/etc/coturn/turnserver.conf", "/etc/turnserver.conf"]:
-            found.turn_conf = found.turn_conf or _mounted(found, service, place)
-    if found.turn_conf:
-        lines = _adopt_text.turnserver(found.files[found.turn_conf])
+        for place in [said] if said else COTURN_FILES:
+            found.turn_conf = found.turn_conf or _adopt_compose.mounted(found.project, coturn, place)
+        _read_coturn(found)
+    elif eturnal:
+        for place in ETURNAL_FILES:
+            found.turn_conf = found.turn_conf or _adopt_compose.mounted(found.project, eturnal, place)
+        _read_eturnal(found, load, _with_files(found.project, eturnal))
+    else:
+        _read_turn_package(found, load)
+
+
+def _read_turn_package(found: Installation, load: LoadYaml) -> None:
+    """Read the file of a TURN server that is no service: the one with a secret, coturn's first."""
+    files = found.files
+    for name in files.named("turnserver.conf", "eturnal.yml"):
+        tried = Installation(files, found.project, turn_conf=name)
+        if name.endswith(".yml"):
+            _read_eturnal(tried, load, {})
+        else:
+            _read_coturn(tried)
+        if not found.turn_conf or (
+            tried.turn_values("static-auth-secret") and not found.turn_values("static-auth-secret")
+        ):
+            found.turn, found.turn_conf, found.eturnal = tried.turn, name, tried.eturnal
+    if found.turn_conf and found.project.names and not files.inside(found.turn_conf):
+        files.note(f"No service beside {found.called()} is a TURN server: that of {found.turn_conf} was taken for it.")
+
+
+def _read_coturn(found: Installation) -> None:
+    """Read coturn's options. With -n it reads no file, and arguments win over a file's lines."""
+    lines = _adopt_text.turnserver(found.files.texts[found.turn_conf]) if found.turn_conf else []
     given = {name for name, _value in found.turn_arguments}
-    ignored = "n" in given
-    found.turn = found.turn_arguments + [(k, v) for k, v in ([] if ignored else lines) if k not in given]
+    found.turn = found.turn_arguments + [(k, v) for k, v in ([] if "n" in given else lines) if k not in given]
+
+
+def _with_files(project: Project, service: Service) -> dict[str, str]:
+    """Return the environment of a service, with what stands in the files that NAME__FILE names."""
+    said = dict(service.environment)
+    for name, place in service.environment.items():
+        bare = re.sub(r"__?FILE$", "", name)
+        text = project.files.texts.get(_adopt_compose.mounted(project, service, place), "") if bare != name else ""
+        if text:
+            said[bare] = text.strip()
+    return said
+
+
+def _read_eturnal(found: Installation, load: LoadYaml, environment: Mapping[str, str]) -> None:
+    """Read the file of eturnal, which wins over its variables.
+
+    Source: processone/eturnal, config/eturnal.yml and doc/CONTAINER.md.
+    """
+    found.eturnal, files = True, found.files
+    said: dict[str, Any] = {}
+    if found.turn_conf:
+        try:
+            document = load(files.texts[found.turn_conf])
+        except ValueError:
+            files.note(f"{files.shown(found.turn_conf)} is no YAML, so what eturnal is told could not be read.")
+            document = {}
+        part = document.get("eturnal") if isinstance(document, dict) else None
+        said = part if isinstance(part, dict) else {}
+    for name in ("secret", "relay_min_port", "relay_max_port", "relay_ipv4_addr", "relay_ipv6_addr"):
+        if said.get(name) is None and environment.get(f"ETURNAL_{name.upper()}"):
+            said[name] = environment[f"ETURNAL_{name.upper()}"]
+    secrets = said.get("secret")
+    pairs = [("static-auth-secret", secret) for secret in (secrets if isinstance(secrets, list) else [secrets])]
+    listening = [entry for entry in said.get("listen") or [] if isinstance(entry, dict)] if said.get("listen") else []
+    protocols: dict[str, Any] = {}
+    for entry in listening:
+        protocols.setdefault(str(entry.get("transport") or "udp"), entry.get("port") or "3478")
+    pairs.append(("listening-port", protocols.get("udp") or protocols.get("tcp")))
+    pairs.append(("tls-listening-port", protocols.get("tls")))
+    if "tls" in protocols:
+        pairs += [("cert", said.get("tls_crt_file")), ("pkey", said.get("tls_key_file"))]
+    if listening and not {"tcp", "auto"} & set(protocols):
+        pairs.append(("no-tcp", ""))
+    if isinstance(said.get("blacklist_peers"), list) and not said["blacklist_peers"]:
+        pairs.append(("allow-any-peer", ""))
+    pairs += [
+        ("realm", said.get("realm")),
+        ("min-port", said.get("relay_min_port")),
+        ("max-port", said.get("relay_max_port")),
+        ("external-ip", said.get("relay_ipv4_addr")),
+    ]
+    found.turn = [(name, str(value).strip()) for name, value in pairs if value is not None]
+
+
+def _turn_of_aio(service: Service) -> list[tuple[str, str]]:
+    """Return what start.sh of aio-talk tells eturnal, which is the TURN server in it."""
+    said = service.environment
+    pairs = [
+        ("static-auth-secret", said.get("TURN_SECRET")),
+        ("listening-port", said.get("TALK_PORT") or "3478"),
+        # By itself it is reached at TALK_HOST; as part of Nextcloud All-in-One at the name of the Nextcloud.
+        ("realm", said.get("TURN_DOMAIN")),
+        ("realm", said.get("TALK_HOST")),
+        ("realm", said.get("NC_DOMAIN")),
+    ]
+    return [(name, value.strip()) for name, value in pairs if value]
 
 
 def _read_janus(found: Installation) -> None:
     """Find out what Janus is told. Arguments win over its file."""
-    service = found.service("janus")
-    if service is None:
-        return
-    names = [found.resolve(source) for source, _target in service.volumes if source.endswith(".jcfg")]
-    names += [
-        name
-        for source, target in service.volumes
-        for name in found.files
-        if target.rstrip("/").endswith("janus") and name == posixpath.join(found.resolve(source), "janus.jcfg")
-    ]
+    service, files = found.service("janus"), found.files
+    names: list[str] = []
+    if service is not None:
+        folders = [target for _source, target in service.volumes]
+        wanted = [target for target in folders if target.endswith(".jcfg")]
+        wanted += [posixpath.join(target, "janus.jcfg") for target in folders if target.rstrip("/").endswith("janus")]
+        known = len(files.notes)
+        names = [_adopt_compose.mounted(found.project, service, place) for place in wanted]
+        # What of Janus is not there is what its image has.
+        del files.notes[known:]
+    elif found.native:
+        names = files.named("janus.jcfg")[:1]
     for name in names:
-        found.janus.update(_adopt_text.jcfg(found.files.get(name, "")))
-    found.janus_arguments = _adopt_text.arguments(service.command, JANUS_SHORT)
+        found.janus.update(_adopt_text.jcfg(files.texts.get(name, "")))
+    found.janus_arguments = _adopt_text.arguments(service.command, JANUS_SHORT) if service else []
     for option, value in found.janus_arguments:
         if option == "stun-server":
             found.janus["stun_server"] = value
@@ -521,24 +642,98 @@ def _read_janus(found: Installation) -> None:
             found.janus["rtp_port_range"] = value
 
 
+# Where it is reached.
+
+
+def _leading(found: Installation, ways: Sequence[Route], only: bool) -> list[Route]:
+    """Return those of the proxies' ways that lead to a signaling server, those that certainly do first.
+
+    A proxy on another host, or one that only has a form, names this host by an address that is not in these files: then
+    the name has to be the server's, or the path one that is made for it. only: no other server is in the installation.
+    """
+    server, port = found.server, found.port
+    names, inner = (server.known_as if server else set()), found.inner_port
+    sure, likely = [], []
+    for way in ways:
+        if (
+            any(host in names and at == inner for host, at in way.targets)
+            or port is not None
+            and any(at == port and _is_this_host(host) for host, at in way.targets)
+        ):
+            sure.append(way)
+        elif any(at == port and host not in found.services for host, at in way.targets) and (
+            said_domain(found) in way.names or (only and re.search(r"signal|hpb", way.path))
+        ):
+            likely.append(way)
+    return sure or likely
+
+
+def _is_this_host(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host in ("localhost", "host.docker.internal", "host.containers.internal")
+    return address.is_loopback or address.is_unspecified
+
+
 def http_rules(service: Service | None) -> list[str]:
     """Return the rules of Traefik's routers on a service."""
     labels = service.labels if service else {}
     return [value for name, value in labels.items() if re.fullmatch(r"traefik\.http\.routers\..+\.rule", name)]
 
 
-def domain(found: Installation) -> str:
-    """Return the name of the signaling server, "" if unknown: Traefik's rule first, then what people call it."""
-    service = found.service("signaling")
-    for rule in http_rules(service):
-        match = re.search(r"Host\([`'\"]([A-Za-z0-9.-]+)", rule)
-        if match:
-            return match.group(1).lower()
-    said = [(service.environment if service else {}).get("EXTERNAL_HOSTNAME", "")]
+def _labelled(service: Service | None) -> list[tuple[list[str], str]]:
+    """Return (names, path) by which the labels or variables of a service tell a proxy of Docker's where to serve it."""
+    if service is None:
+        return []
+    found = [_adopt_proxy.rule(text)[:2] for text in http_rules(service)]
+    # nginx-proxy, and caddy-docker-proxy.
+    said = service.environment
+    found.append((split(said.get("VIRTUAL_HOST", "")), _adopt_proxy.prefix(said.get("VIRTUAL_PATH", "/")) or ""))
+    for name, value in service.labels.items():
+        if re.fullmatch(r"caddy(_\d+)?", name):
+            paths = [
+                path
+                for key, text in service.labels.items()
+                if re.fullmatch(rf"{name}\.(\d+_)?(handle_path|handle|route|reverse_proxy)", key)
+                for path in [_adopt_proxy.prefix(text.split()[0]) if text.split() else None]
+                if path
+            ]
+            found.append((re.split(r"[\s,]+", re.sub(r"https?://", "", value)), (paths or [""])[0]))
+    return [([name.lower() for name in names if is_name(name)], path) for names, path in found]
+
+
+def said_domain(found: Installation) -> str:
+    """Return the name of the signaling server that its own settings say, "" if they do not."""
+    server = found.server
+    said = [name for names, _path in _labelled(server) for name in names]
+    said += [server.environment.get(key, "") for key in ("TALK_HOST", "EXTERNAL_HOSTNAME")] if server else []
     said += [
         value for name, value in found.variables.items() if re.search(r"(HPB|SIGNALL?ING)\w*(FQDN|DOMAIN|HOST)", name)
     ]
     return next((value.lower() for value in said if is_name(value)), "")
+
+
+def places(found: Installation) -> list[tuple[str, str]]:
+    """Return (name, path) of all places at which it is served, the likeliest first; "" for a name that is not known."""
+    domain = said_domain(found)
+    labelled = [(name, path) for names, path in _labelled(found.server) for name in names]
+    routed = [(name, way.path) for way in found.routes for name in way.names or (domain,)]
+    if found.all_in_one and not routed:
+        routed = [(backend.name.lower(), AIO_PATH) for backend in found.backends]
+    if domain and not found.all_in_one:
+        routed.sort(key=lambda place: place[0] != domain)
+    return list(
+        dict.fromkeys([*labelled, *routed, *([(domain, "")] if domain and not labelled and not routed else [])])
+    )
+
+
+def domain(found: Installation) -> str:
+    """Return the name of the signaling server, "" if unknown: a proxy's first, then what people call it."""
+    if found.all_in_one and not found.routes:
+        # The name of the Nextcloud itself, which its own web server has.
+        return ""
+    return next((name for name, _path in places(found) if name), said_domain(found))
 
 
 def is_name(text: str) -> bool:
@@ -550,13 +745,13 @@ def turn_domain(found: Installation) -> str:
     """Return the name of the TURN server, "" if unknown."""
     said = found.turn_values("realm") + found.turn_values("server-name")
     said += [value for name, value in found.variables.items() if re.search(r"TURN\w*(FQDN|DOMAIN|HOST|REALM)", name)]
-    servers = [re.sub(r"^turns?:", "", server) for server in _split(found.option("turn", "servers"))]
+    servers = [re.sub(r"^turns?:", "", server) for server in split(found.option("turn", "servers"))]
     said += [re.split(r"[:?]", server)[0] for server in servers]
     return next((value.lower() for value in said if is_name(value)), "")
 
 
 def turn_secrets(found: Installation) -> list[str]:
-    """Return the secrets that coturn accepts; where nothing is known of it, the one that the signaling server has."""
+    """Return the secrets that the TURN server takes; where nothing is known of it, that of the signaling server."""
     given = [value for value in found.turn_values("static-auth-secret") if value]
     if not given and not found.turn:
         given = [found.option("turn", "secret")]
@@ -565,5 +760,24 @@ def turn_secrets(found: Installation) -> list[str]:
 
 def images(found: Installation) -> Sequence[tuple[str, str]]:
     """Return (kind, image) of the services of the backend."""
-    pairs = [(kind, found.service(kind)) for kind in ("signaling", "janus", "coturn", "nats")]
+    pairs = [(kind, found.service(kind)) for kind in ("signaling", "aio", "janus", "coturn", "eturnal", "nats")]
     return [(kind, service.image) for kind, service in pairs if service is not None]
+
+
+# Packages: what their services are called (Debian, strukturag/nextcloud-spreed-signaling, processone/eturnal, nats-io).
+SIGNALING_UNITS = ("nextcloud-spreed-signaling", "signaling", "spreed-signaling")
+OTHER_UNITS = ("janus", "janus-gateway", "nats-server", "nats", "gnatsd", "coturn", "eturnal")
+
+
+def units(found: Installation) -> list[str]:
+    """Return the names of the services of packages: those whose files were read, else the likely ones."""
+    there = {
+        posixpath.basename(place).removesuffix(".service")
+        for place in found.files.texts
+        if place.endswith(".service") and "/systemd/" in place
+    }
+    told = [name for name in SIGNALING_UNITS if name in there]
+    likely = "signaling" if "/signaling/" in found.conf_name else SIGNALING_UNITS[0]
+    others = [name for name in OTHER_UNITS if name in there]
+    turn = "eturnal" if found.eturnal else "coturn"
+    return (told or [likely]) + (others or ["janus", "nats-server", turn])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
@@ -19,7 +19,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _adopt, 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt import Installation, Service
 
 # Parts of the backend, in the order in which they are named.
-PARTS = ("signaling", "janus", "coturn", "nats")
+PARTS = ("signaling", "aio", "janus", "coturn", "eturnal", "nats")
 
 # coturn's own relay range (coturn, turnserver.conf).
 RELAY_RANGE = (49152, 65535)
@@ -29,6 +29,19 @@ BITRATES = {"maxstreambitrate": 1048576, "maxscreenbitrate": 2097152}
 
 # Versions below which something that matters is missing.
 WANTED = {"signaling": (2, 1, 1), "janus": (1, 4, 1), "coturn": (4, 17, 0), "nats": (2, 12, 0)}
+
+# Variables that people give to these images, and that nothing in them reads.
+UNKNOWN = {
+    "signaling": ("EXTERNAL_HOSTNAME", "LOG_LEVEL"),
+    "aio": (
+        "TRUSTED_PROXIES",
+        "TALK_MODE",
+        "PUBLIC_WSS_URL",
+        "NEXTCLOUD_URL",
+        "TALK_RELAY_MIN_PORT",
+        "TALK_RELAY_MAX_PORT",
+    ),
+}
 
 # What a container is given here and in no installation by itself; deploy is for its resource limits.
 HARDENING = ("read_only", "cap_drop", "logging")
@@ -56,11 +69,13 @@ class Found:
     sentence: str
 
 
-def find(installation: Installation) -> list[Found]:
-    """Return the defects of an installation, by number."""
+def find(installations: Sequence[Installation]) -> list[Found]:
+    """Return the defects of installations on one host, by number."""
     result = []
     for defect in DEFECTS:
-        where = defect.seen(installation)
+        where = list(dict.fromkeys(place for one in installations for place in defect.seen(one)))
+        if defect.number == SIDE_BY_SIDE and len(installations) < 2:
+            where = []
         if where:
             sentence = f"{defect.wrong} {defect.consequence} Here: {defect.ours}"
             result.append(Found(defect.number, defect.name, where, sentence))
@@ -78,6 +93,8 @@ def _sample_keys(found: Installation) -> list[str]:
     where = []
     for (section, option), _sample in _adopt.SAMPLES.items():
         value = found.option(section, option)
+        if found.aio and section == "sessions":
+            continue
         variable = next(name for name, place in _adopt.VARIABLES.items() if place == (section, option))
         name = option if found.conf_name else variable
         if _secrets.is_published(value):
@@ -88,6 +105,11 @@ def _sample_keys(found: Installation) -> list[str]:
 
 
 def _janus_address(found: Installation) -> list[str]:
+    if found.aio:
+        within = (
+            f"service {found.aio.name} with Janus and the relay, networks {', '.join(found.aio.networks) or 'none'}"
+        )
+        return [] if found.aio.on_host_network else [within]
     janus = found.service("janus")
     if janus is None or janus.on_host_network or found.janus.get("nat_1_1_mapping"):
         return []
@@ -128,7 +150,11 @@ def _ignored_file(found: Installation) -> list[str]:
     coturn = found.service("coturn")
     if coturn is None or "n" not in dict(found.turn_arguments):
         return []
-    return [f"{source} at {target}" for source, target in coturn.volumes if target.endswith("turnserver.conf")]
+    return [
+        f"{found.files.shown(source)} at {target}"
+        for source, target in coturn.volumes
+        if target.endswith("turnserver.conf")
+    ]
 
 
 def _span(found: Installation) -> tuple[int, int]:
@@ -139,11 +165,11 @@ def _span(found: Installation) -> tuple[int, int]:
 
 
 def _other_range(found: Installation) -> list[str]:
-    coturn = found.service("coturn")
-    if coturn is None or coturn.on_host_network or not coturn.ports:
+    turn = found.service("coturn") or found.service("eturnal")
+    if turn is None or turn.on_host_network or not turn.ports:
         return []
     first, last = _span(found)
-    ranges = [p.container for p in coturn.ports if p.protocol == "udp" and p.container[0] != p.container[1]]
+    ranges = [p.container for p in turn.ports if p.protocol == "udp" and p.container[0] != p.container[1]]
     if any(start <= first and last <= end for start, end in ranges):
         return []
     opened = ", ".join(f"{start}-{end}" for start, end in ranges) or "none"
@@ -165,15 +191,19 @@ def _impossible_ranges(found: Installation) -> list[str]:
 
 
 def _no_turn_tcp(found: Installation) -> list[str]:
-    coturn = found.service("coturn")
+    turn = found.turn_service
     if found.turn_values("no-tcp"):
-        return ["no-tcp"]
-    if coturn is None or coturn.on_host_network:
+        return ["no port for tcp" if found.eturnal else "no-tcp"]
+    if turn is None or turn.on_host_network:
         return []
-    return [f"{p.host[0]}/udp only" for p in [coturn.publishes(3478, "udp")] if p and not coturn.publishes(3478, "tcp")]
+    said = [value for value in found.turn_values("listening-port") if value.isdigit()]
+    port = int(said[0]) if said else 3478
+    return [f"{p.host[0]}/udp only" for p in [turn.publishes(port, "udp")] if p and not turn.publishes(port, "tcp")]
 
 
 def _open_relay(found: Installation) -> list[str]:
+    if found.eturnal:
+        return ["blacklist_peers is empty"] if found.turn_values("allow-any-peer") else []
     if found.service("coturn") is None and not found.turn:
         return []
     return [f"no {name}" for name in ("denied-peer-ip", "no-tcp-relay") if not found.turn_values(name)]
@@ -188,7 +218,11 @@ def _public_metrics(found: Installation) -> list[str]:
 def _covered_var(found: Installation) -> list[str]:
     coturn = found.service("coturn")
     volumes = coturn.volumes if coturn else []
-    where = [f"{source}:{target}" for source, target in volumes if target.rstrip("/") in ("/var", "/var/lib")]
+    where = [
+        f"{found.files.shown(source)}:{target}"
+        for source, target in volumes
+        if target.rstrip("/") in ("/var", "/var/lib")
+    ]
     logs = found.turn_values("log-file")
     return where + [f"log-file {value}" for value in logs if value not in ("stdout", "", "syslog", "/dev/stdout")]
 
@@ -221,7 +255,7 @@ def _old_versions(found: Installation) -> list[str]:
     for kind, text in said.items():
         numbers = _versions.numbers(text)
         # A tag such as 2 or 2.1 moves within its line.
-        if numbers and numbers < WANTED[kind][: len(numbers)]:
+        if numbers and kind in WANTED and numbers < WANTED[kind][: len(numbers)]:
             where.append(f"{kind} {text}")
     return where
 
@@ -239,13 +273,13 @@ def _wide_trust(found: Installation) -> list[str]:
 
 
 def _comments_behind(found: Installation) -> list[str]:
-    return [f"{name}: {', '.join(read.commented)}" for name, read in found.env_texts.items() if read.commented]
+    return [f"{name}: {', '.join(read.commented)}" for name, read in found.project.env_texts.items() if read.commented]
 
 
 def _quotes(found: Installation) -> list[str]:
     return [
         f"{name}: {', '.join(read.quoted)}"
-        for name, read in found.env_texts.items()
+        for name, read in found.project.env_texts.items()
         if read.quoted and any(name in service.env_files for service in found.services.values())
     ]
 
@@ -261,8 +295,8 @@ def _unused_turn(found: Installation) -> list[str]:
 
 
 def _unknown_variables(found: Installation) -> list[str]:
-    service = found.service("signaling")
-    return [name for name in ("EXTERNAL_HOSTNAME", "LOG_LEVEL") if service and name in service.environment]
+    said = found.server.environment if found.server else {}
+    return [name for name in UNKNOWN["aio" if found.aio else "signaling"] if name in said]
 
 
 def _old_url_option(found: Installation) -> list[str]:
@@ -275,7 +309,7 @@ def _open_nats(found: Installation) -> list[str]:
         return []
     words = [
         *nats.command,
-        *(text for source, _t in nats.volumes for text in [found.files.get(found.resolve(source), "")]),
+        *(found.files.texts.get(source, "") for source, _target in nats.volumes),
     ]
     listed = any(re.match(r"(-a|--addr|--net)[= ]?127\.", word) for word in words)
     if listed or any(re.search(r"--(user|pass|auth)\b|authorization|nkey|accounts", word) for word in words):
@@ -285,7 +319,7 @@ def _open_nats(found: Installation) -> list[str]:
 
 def _proxy_networks(found: Installation) -> set[str]:
     """Return the networks that the reverse proxy is in, as far as the files tell."""
-    proxy, signaling = found.service("proxy"), found.service("signaling")
+    proxy, signaling = found.service("proxy"), found.server
     named = {signaling.labels.get("traefik.docker.network", "")} if signaling else set()
     outside = {name for name, entry in found.networks.items() if isinstance(entry, dict) and entry.get("external")}
     return (set(proxy.networks) if proxy else set()) | named | outside
@@ -296,16 +330,21 @@ def _shared_network(found: Installation) -> list[str]:
     return [
         f"service {service.name} in {', '.join(sorted(public & set(service.networks)))}"
         for kind, service in _parts(found)
-        if kind in ("janus", "coturn", "nats") and public & set(service.networks)
+        if kind != "signaling" and public & set(service.networks)
     ]
 
 
 def _bare_rule(found: Installation) -> list[str]:
-    return [rule for rule in _adopt.http_rules(found.service("signaling")) if "Path" not in rule]
+    rules = [rule for rule in _adopt.http_rules(found.server) if "Path" not in rule]
+    return rules + [
+        f"{found.files.shown(way.place)} passes on all of {' '.join(way.names[:1])}{way.path or '/'}"
+        for way in found.routes
+        if way.whole
+    ]
 
 
 def _bare_router(found: Installation) -> list[str]:
-    service = found.service("signaling")
+    service = found.server
     labels = service.labels if service else {}
     routers = [m.group(1) for name in labels if (m := re.fullmatch(r"traefik\.http\.routers\.(.+)\.rule", name))]
     where = []
@@ -317,13 +356,14 @@ def _bare_router(found: Installation) -> list[str]:
     return where
 
 
-def _healthy(service: Service) -> bool:
-    check = service.raw.get("healthcheck")
+def _healthy(service: Service, kind: str) -> bool:
+    # The image of aio-talk has a check.
+    check = service.raw.get("healthcheck", {} if kind == "aio" else None)
     return isinstance(check, dict) and str(check.get("disable", "")).lower() != "true"
 
 
 def _no_health(found: Installation) -> list[str]:
-    without = [service.name for _kind, service in _parts(found) if not _healthy(service)]
+    without = [service.name for kind, service in _parts(found) if not _healthy(service, kind)]
     hasty = [
         f"{service.name} does not wait until {', '.join(names)} is healthy"
         for _kind, service in _parts(found)
@@ -334,7 +374,7 @@ def _no_health(found: Installation) -> list[str]:
 
 def _fixed_names(found: Installation) -> list[str]:
     names = [service for service in found.services.values() if service.raw.get("container_name")]
-    # All of them named is a convention; some of them is an accident.
+    # All of them named is a convention; some of them is an accident. All-in-One has names for all.
     return [f"service {service.name}" for service in names] if len(names) < len(found.services) else []
 
 
@@ -351,7 +391,7 @@ def _soft(found: Installation) -> list[str]:
 def _undeclared_networks(found: Installation) -> list[str]:
     used = {name for service in found.services.values() for name in service.networks} - {"default"}
     where = [f"{name} is not declared" for name in sorted(used - set(found.networks))]
-    signaling = found.service("signaling")
+    signaling = found.server
     label = signaling.labels.get("traefik.docker.network", "") if signaling else ""
     entry = found.networks.get(label) or {} if label in found.networks else None
     if entry is not None and not entry.get("external") and not entry.get("name"):
@@ -368,10 +408,7 @@ def _no_nats_url(found: Installation) -> list[str]:
 def _unknown_hosts(found: Installation) -> list[str]:
     known = {"localhost", *found.services}
     for service in found.services.values():
-        known |= {str(service.raw.get("container_name", "")), str(service.raw.get("hostname", ""))}
-        networks = service.raw.get("networks")
-        for entry in networks.values() if isinstance(networks, dict) else []:
-            known |= set((entry or {}).get("aliases") or [])
+        known |= service.known_as
     places = {
         "TURN server": found.option("turn", "servers"),
         "STUN server": found.janus.get("stun_server", ""),
@@ -388,8 +425,8 @@ def _unknown_hosts(found: Installation) -> list[str]:
 def _silent_restarts(found: Installation) -> list[str]:
     return [
         f"service {service.name}"
-        for _kind, service in _parts(found)
-        if service.raw.get("restart") in ("unless-stopped", "always") and not _healthy(service)
+        for kind, service in _parts(found)
+        if service.raw.get("restart") in ("unless-stopped", "always") and not _healthy(service, kind)
     ]
 
 
@@ -400,7 +437,8 @@ def _unused_versions(found: Installation) -> list[str]:
     names = [n for n in found.variables if re.fullmatch(r"(JANUS|LIBSRTP|USRSCTP|LIBNICE)\w*_VERSION", n)]
     unused = [name for name in names if name not in janus.build_args]
     where = [f"{', '.join(unused)} not among the build's args"] if unused else []
-    return where + ([] if janus.dockerfile in found.files else [f"{janus.dockerfile} is not there"])
+    there = janus.dockerfile in found.files.texts or "dockerfile_inline" in (janus.raw.get("build") or {})
+    return where + ([] if there else [f"{found.files.shown(janus.dockerfile)} is not there"])
 
 
 def _poor_secrets(found: Installation) -> list[str]:
@@ -411,7 +449,32 @@ def _poor_secrets(found: Installation) -> list[str]:
             reason = f"{backend.name} has the secret of {holders[backend.secret]}"
         holders.setdefault(backend.secret, backend.name)
         where += [reason] if reason else []
+    for value in _adopt.turn_secrets(found)[:1]:
+        if value in holders:
+            where.append(f"the TURN secret is the secret of {holders[value]}")
     return where
+
+
+def _unchecked(found: Installation) -> list[str]:
+    name = "SKIP_CERT_VERIFY" if found.aio else "skipverify"
+    return [name] if found.option("backend", "skipverify").lower() in _adopt.TRUE else []
+
+
+def _environment_secrets(found: Installation) -> list[str]:
+    where = []
+    for _kind, service in _parts(found):
+        said = service.environment
+        names = [name for name in said if said[name] and re.search(r"SECRET(?!.*FILE)|(HASH|BLOCK)_KEY$", name)]
+        where += [f"{service.name}: {', '.join(names)}"] if names else []
+    return where
+
+
+def _one_each(found: Installation) -> list[str]:
+    return [f"{found.called()} for {', '.join(one.name for one in found.backends)}"]
+
+
+def _fleeting_keys(found: Installation) -> list[str]:
+    return [f"service {found.aio.name}"] if found.aio else []
 
 
 def _caps_above(found: Installation) -> list[str]:
@@ -425,6 +488,9 @@ def _caps_above(found: Installation) -> list[str]:
                 where.append(f"{backend.name}: {kind} {value} above {cap}")
     return where
 
+
+# Seen where there is more than one server.
+SIDE_BY_SIDE = 41
 
 DEFECTS = (
     Defect(
@@ -703,7 +769,7 @@ DEFECTS = (
         37,
         "secrets that are placeholders, short or shared",
         _poor_secrets,
-        "A shared secret is no secret of its own of 32 letters and digits or more.",
+        "A shared secret is no secret of its own of 32 letters, digits and signs or more.",
         "It can be guessed, or the admin of one Nextcloud can sign for another.",
         "each Nextcloud has secrets of its own; equal and poor ones are refused.",
     ),
@@ -714,6 +780,38 @@ DEFECTS = (
         "A Nextcloud's bitrate lies above the signaling server's own, which is the lower of both.",
         "Cameras and screens get less than the file promises.",
         "the server's limit is the highest of all instances'.",
+    ),
+    Defect(
+        39,
+        "certificates are not checked",
+        _unchecked,
+        "The signaling server takes any certificate for that of a Nextcloud.",
+        "Who is between the two can read and forge what they tell each other.",
+        "certificates are checked; a private authority is named (hpb_ca_files).",
+    ),
+    Defect(
+        40,
+        "secrets in the environment",
+        _environment_secrets,
+        "Secrets are variables of a container.",
+        "Whoever may list containers reads them, and so does every program that is started in them.",
+        "secrets are in files of the program's own user.",
+    ),
+    Defect(
+        41,
+        "a server for each Nextcloud",
+        _one_each,
+        "Several signaling servers, each with all other parts, run side by side.",
+        "Each takes memory, names and ports of its own, and is updated and watched by itself.",
+        "one backend serves all of them, each with its own secrets and limits.",
+    ),
+    Defect(
+        42,
+        "session keys of one start",
+        _fleeting_keys,
+        "aio-talk makes the keys for session ids at each start.",
+        "After a restart nobody can go on with the session that they had.",
+        "the keys are made once and kept.",
     ),
 )
 

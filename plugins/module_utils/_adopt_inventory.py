@@ -8,25 +8,36 @@ No text but the secrets file's holds a secret.
 
 from __future__ import annotations
 
-import json
+import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _adopt, _adopt_defects, _secrets
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt import AdoptError, Backend, Installation
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
+    _adopt,
+    _adopt_defects,
+    _adopt_settings,
+    _secrets,
+)
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt import Backend, Installation
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_compose import COMPOSE, AdoptError, Project
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_settings import FILL_IN, Words, scalar
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._backends import BITRATES, NOT_INSTANCES, SECTIONS
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._network import UrlError, normalize_url
-
-FILL_IN = "FILL IN"
 
 # Words of a group's name that would be taken for something else.
 _TAKEN = {name.lower() for name in NOT_INSTANCES} | SECTIONS
 
 # Ways to reach the host that are taken over into the new inventory; never a password.
 CONNECTION = ("ansible_host", "ansible_port", "ansible_user", "ansible_connection", "ansible_become")
+
+# Where STUN and TURN are everywhere.
+TURN_PORT = 3478
+
+# The container of a Nextcloud that All-in-One runs.
+AIO_NEXTCLOUD = "nextcloud-aio-nextcloud"
 
 
 @dataclass
@@ -37,6 +48,7 @@ class Instance:
     host: str
     urls: list[str]
     backend: Backend
+    server: Installation
     own_host: bool = True
     numbers: dict[str, int] = field(default_factory=dict)
 
@@ -53,45 +65,46 @@ class Adopted:
 
 
 @dataclass
-class _Words:
-    """Sentences that are collected on the way."""
-
-    changed: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    fill_in: list[str] = field(default_factory=list)
-
-
-@dataclass
 class _Report:
     """What the words about it are made of."""
 
-    found: Installation
+    found: Sequence[Installation]
     instances: list[Instance]
     document: dict[str, Any]
-    words: _Words
+    words: Words
     notes: list[str]
     defects: list[_adopt_defects.Found]
     steps: list[tuple[str, str]]
 
+    @property
+    def path(self) -> str:
+        return self.found[0].path
 
-def adopt(found: Installation, host: Mapping[str, Any], into: str, secrets_file: str) -> Adopted:
-    """Return everything for an installation.
+
+def adopt(found: Sequence[Installation], host: Mapping[str, Any], into: str, secrets_file: str) -> Adopted:
+    """Return everything for the signaling servers of one host, which become one backend.
 
     host: `name`, as the run calls the host of the installation, and those of `CONNECTION` that it has. into: the
     inventory directory, secrets_file: the name of the encrypted file, both on the controller. Raises AdoptError when no
     Nextcloud is left.
     """
-    words = _Words()
-    domain = _adopt.domain(found)
-    instances = _instances(found, domain, words)
+    words = Words()
+    # All of them become like one: the first with the usual port, if its name is known.
+    main = min(found, key=lambda one: (not _adopt.domain(one), _adopt_settings.turn_port(one) != TURN_PORT))
+    domain = _adopt.domain(main)
+    name = domain or str(host["name"])
+    instances = _instances(found, name, words)
     if not instances:
-        raise AdoptError("\n".join(["None of the Nextclouds can be taken over:", *words.refused]))
-    document = _document(found, instances, words)
-    settings = _settings(found, domain, words)
+        raise AdoptError(
+            "\n".join(["None of the Nextclouds can be taken over:", *words.refused]), [*words.changed, *main.notes]
+        )
+    document = _document(instances, words)
+    settings = _adopt_settings.settings(main, domain, words)
+    _say_what_moves(found, main, domain, instances, words)
     defects = _adopt_defects.find(found)
-    hosts = _hosts(found, instances, domain, host, words)
-    steps = _steps(found, host, into, secrets_file, words)
-    notes = [*words.changed, *words.refused, *found.notes]
+    hosts = _hosts(main, instances, name, host, words)
+    steps = _steps(found, instances, host, into, secrets_file)
+    notes = [*words.changed, *words.refused, *main.notes]
     report = _Report(found, instances, document, words, notes, defects, steps)
     return Adopted(
         hosts=hosts,
@@ -115,10 +128,29 @@ def valid_id(name: str, used: Iterable[str]) -> str:
     return found
 
 
-def _instances(found: Installation, domain: str, words: _Words) -> list[Instance]:
-    """Return the Nextclouds with names and addresses that work here."""
+def _names(backends: Sequence[Backend]) -> dict[str, str]:
+    """Return {name of a backend: what it is to be called}; one that is called like its host gets as many labels of
+    that as tell it from others.
+    """
+    hosts = {backend.name: backend.name.split(":")[0].split("/")[0] for backend in backends}
+    whole = {
+        name: host.split(".")
+        for name, host in hosts.items()
+        if any(host and host == urlsplit(url).hostname for one in backends if one.name == name for url in one.urls)
+    }
+    called = dict(zip(hosts, hosts))
+    for name, labels in whole.items():
+        short = (labels[:count] for count in range(1, len(labels)))
+        alone = (part for part in short if sum(other[: len(part)] == part for other in whole.values()) == 1)
+        called[name] = "_".join(next(alone, labels))
+    return called
+
+
+def _instances(found: Sequence[Installation], hpb: str, words: Words) -> list[Instance]:
+    """Return the Nextclouds with names and addresses that work here; `hpb` is what the backend's own host is called."""
     result: list[Instance] = []
-    for backend in found.backends:
+    names = _names([backend for one in found for backend in one.backends])
+    for server, backend in [(one, backend) for one in found for backend in one.backends]:
         urls = _urls(backend, words)
         known = {url: other.id for other in result for url in other.urls}
         for url in [url for url in urls if url in known]:
@@ -130,21 +162,40 @@ def _instances(found: Installation, domain: str, words: _Words) -> list[Instance
         if not urls:
             words.refused.append(f"{backend.name} has no URL of its own that can be used and was not taken over.")
             continue
-        name = valid_id(backend.name, [other.id for other in result])
-        if name != backend.name:
+        wanted = names[backend.name]
+        name = valid_id(wanted, [other.id for other in result])
+        if name != wanted:
             words.changed.append(
-                f"{backend.name} is called {name} here: a name has letters, digits and _, and is none that Ansible or "
+                f"{wanted} is called {name} here: a name has letters, digits and _, and is none that Ansible or "
                 f"the signaling server's configuration uses otherwise."
             )
         host = urlsplit(urls[0]).hostname or ""
-        own = host != domain and host not in [other.host for other in result]
-        instance = Instance(name, host if own else f"{name}.{host}", urls, backend, own)
+        own = host != hpb and host not in [other.host for other in result]
+        instance = Instance(name, host if own else f"{name}.{host}", urls, backend, server, own)
         instance.numbers = _numbers(backend, words)
         result.append(instance)
     return result
 
 
-def _urls(backend: Backend, words: _Words) -> list[str]:
+def _say_what_moves(
+    found: Sequence[Installation], main: Installation, domain: str, instances: Sequence[Instance], words: Words
+) -> None:
+    """Say which Nextclouds have the backend at a place that it will not have any more, and what the TURN server was."""
+    for one, place in _adopt_settings.differing(found, main, domain):
+        names = [instance.id for instance in instances if instance.server is one]
+        words.changed.append(
+            f"{', '.join(names)} had {place}; here all have one name and port, which the playbook site registers. With "
+            f"talk_register: false the admin has to enter them, from the page in handover/."
+        )
+    eturnal = [one.aio.name if one.aio else one.files.shown(one.turn_conf) for one in found if one.eturnal]
+    if eturnal:
+        words.changed.append(
+            f"The TURN server is eturnal ({', '.join(filter(None, eturnal)) or 'a service'}); here it is coturn, which "
+            f"takes the same credentials and relays from 61000-65535 (coturn_min_port, coturn_max_port)."
+        )
+
+
+def _urls(backend: Backend, words: Words) -> list[str]:
     """Return the addresses of a Nextcloud as the inventory takes them."""
     urls = []
     for url in backend.urls:
@@ -161,7 +212,7 @@ def _urls(backend: Backend, words: _Words) -> list[str]:
     return list(dict.fromkeys(urls))
 
 
-def _numbers(backend: Backend, words: _Words) -> dict[str, int]:
+def _numbers(backend: Backend, words: Words) -> dict[str, int]:
     """Return the limits of an instance by our variables; a bitrate that cannot be meant is left out."""
     numbers = {}
     if backend.session_limit is not None:
@@ -180,24 +231,29 @@ def _numbers(backend: Backend, words: _Words) -> dict[str, int]:
     return numbers
 
 
-def _document(found: Installation, instances: Sequence[Instance], words: _Words) -> dict[str, Any]:
-    """Return the secrets file with what can be taken over; what is missing in it the playbook site makes."""
-    document: dict[str, Any] = {"version": _secrets.VERSION, "instances": {}}
-    holders: dict[str, str] = {}
+class _Secrets:
+    """The secrets file as it grows: what can be taken over; what is missing in it the playbook site makes."""
 
-    def usable(name: str, value: str, what: str, way_out: str) -> bool:
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self.document: dict[str, Any] = {"version": _secrets.VERSION, "instances": {}}
+        self.holders: dict[str, str] = {}
+        self.turn: dict[str, bool] = {}
+
+    def usable(self, name: str, value: str, what: str, way_out: str) -> bool:
+        """Whether a secret can be the one of that name here, and nobody else's; says why not."""
         reason = _secrets.fault(name, value) if value else f"{name} is empty"
-        if reason is None and value in holders:
-            reason = f"{name} has the same value as {holders[value]}, and each was expected to be its own"
+        if reason is None and value in self.holders:
+            reason = f"{name} has the same value as {self.holders[value]}, and each was expected to be its own"
         if reason:
-            words.refused.append(f"{what} was not taken over: {reason}. {way_out}")
+            self.words.refused.append(f"{what} was not taken over: {reason}. {way_out}")
             return False
-        holders[value] = name
+        self.holders[value] = name
         return True
 
-    for instance in instances:
-        entry = document["instances"][instance.id] = {"url": instance.urls[0]}
-        if usable(
+    def take_backend(self, instance: Instance) -> None:
+        entry = self.document["instances"][instance.id] = {"url": instance.urls[0]}
+        if self.usable(
             f"{instance.id}.backend",
             instance.backend.secret,
             f"The shared secret of {instance.id}",
@@ -205,187 +261,70 @@ def _document(found: Installation, instances: Sequence[Instance], words: _Words)
             f"{instance.urls[0]} has to enter it, from handover/{instance.id}.md.",
         ):
             entry["backend"] = instance.backend.secret
-    _take_turn(found, instances, document, words, usable)
-    for name, section, option in (
-        ("session_hash_key", "sessions", "hashkey"),
-        ("session_block_key", "sessions", "blockkey"),
-        ("internal", "clients", "internalsecret"),
-    ):
-        value = found.option(section, option)
-        way_out = "The playbook site makes a new one, which nobody has to enter."
-        if name == "internal":
-            way_out = "The playbook site makes a new one; a recording server or SIP bridge needs to be given it."
-        if value and usable(name, value, f"{option} of the signaling server", way_out):
-            document[name] = value
-    return document
 
-
-def _take_turn(found: Installation, instances: Sequence[Instance], document: dict, words: _Words, usable: Any) -> None:
-    """Put coturn's secret into the document, for each instance."""
-    way_out = (
-        "The playbook site makes one for each Nextcloud and registers it; with talk_register: false its admin has to "
-        "enter it, from its page in handover/. Until then that Nextcloud has no TURN."
-    )
-    secrets = _adopt.turn_secrets(found)
-    if not secrets:
-        words.refused.append(f"coturn has no static-auth-secret in these files. {way_out}")
-        return
-    if len(secrets) > 1:
-        words.refused.append(
-            f"coturn takes {len(secrets)} static-auth-secrets, of which the first was looked at: a Nextcloud that has "
-            f"another needs to be given the first, or its own by the playbook rotate."
+    def take_turn(self, server: Installation, instances: Sequence[str], alone: bool) -> None:
+        """Take the secret of a TURN server for its instances; other ones may have the same."""
+        way_out = (
+            "The playbook site makes one for each Nextcloud and registers it; with talk_register: false its admin has "
+            "to enter it, from its page in handover/. Until then that Nextcloud has no TURN."
         )
-    if not usable("turn", secrets[0], "The TURN secret", way_out):
-        return
+        called = "eturnal" if server.eturnal else "coturn"
+        secrets = _adopt.turn_secrets(server)
+        if not secrets:
+            option = "secret" if server.eturnal else "static-auth-secret"
+            self.words.refused.append(f"{called} has no {option} in these files. {way_out}")
+            return
+        if len(secrets) > 1:
+            self.words.refused.append(
+                f"{called} takes {len(secrets)} secrets, of which the first was looked at: a Nextcloud that has "
+                f"another needs to be given the first, or its own by the playbook rotate."
+            )
+        which = "The TURN secret" if alone else f"The TURN secret of {server.called()}"
+        if secrets[0] not in self.turn:
+            name = "turn" if alone else f"{instances[0]}.turn"
+            self.turn[secrets[0]] = self.usable(name, secrets[0], which, way_out)
+        elif not self.turn[secrets[0]]:
+            self.words.refused.append(f"{which} was not taken over either: it is the same.")
+        for instance in instances if self.turn[secrets[0]] else ():
+            self.document["instances"][instance]["turn"] = secrets[0]
+
+    def take_shared(self, servers: Sequence[Installation]) -> None:
+        """Take what no Nextcloud has: that of the first server, since there is one for all here."""
+        for name, section, option in (
+            ("session_hash_key", "sessions", "hashkey"),
+            ("session_block_key", "sessions", "blockkey"),
+            ("internal", "clients", "internalsecret"),
+        ):
+            way_out = "The playbook site makes a new one, which nobody has to enter."
+            if name == "internal":
+                way_out = "The playbook site makes a new one; a recording server or SIP bridge needs to be given it."
+            values = list(dict.fromkeys(value for one in servers if (value := one.option(section, option))))
+            if values and self.usable(name, values[0], f"{option} of the signaling server", way_out):
+                self.document[name] = values[0]
+            if len(values) > 1 and name == "internal":
+                self.words.changed.append(
+                    f"The servers have {len(values)} internal secrets, of which the first was taken: a recording "
+                    f"server or SIP bridge that has another needs to be given it."
+                )
+
+
+def _document(instances: Sequence[Instance], words: Words) -> dict[str, Any]:
+    """Return the secrets file."""
+    found = _Secrets(words)
     for instance in instances:
-        document["instances"][instance.id]["turn"] = secrets[0]
-    if len(instances) > 1:
-        document[_secrets.ONE_TURN] = True
+        found.take_backend(instance)
+    servers = list({id(instance.server): instance.server for instance in instances}.values())
+    for server in servers:
+        found.take_turn(server, [one.id for one in instances if one.server is server], alone=len(servers) == 1)
+    found.take_shared(servers)
+    turn = [entry["turn"] for entry in found.document["instances"].values() if "turn" in entry]
+    if len(set(turn)) < len(turn):
+        found.document[_secrets.ONE_TURN] = True
+    return found.document
 
 
-def _first_port(service: _adopt.Service | None, inside: int) -> int:
-    """Return the port of the host at which a port of coturn is reached."""
-    entry = service.publishes(inside, "udp") or service.publishes(inside, "tcp") if service else None
-    return entry.host[0] + inside - entry.container[0] if entry and entry.host[0] else inside
-
-
-def _port_of(found: Installation, option: str, default: int) -> int:
-    values = [value for value in found.turn_values(option) if value.isdigit()]
-    return int(values[0]) if values else default
-
-
-def _settings(found: Installation, domain: str, words: _Words) -> str:
-    """Return group_vars/hpb.yml."""
-    lines = ["---", f"# From {found.path}, by the playbook adopt. The role hpb explains all variables.", ""]
-
-    def say(name: str, value: Any, why: str = "") -> None:
-        lines.append(f"{name}: {_scalar(value)}" + (f" # {why}" if why else ""))
-
-    def ask(name: str, example: str, why: str) -> None:
-        lines.append(f"# {FILL_IN}: {why}")
-        lines.append(f"# {name}: {example}")
-        words.fill_in.append(f"{name} in group_vars/hpb.yml: {why}")
-
-    if domain:
-        say("hpb_domain", domain, "browsers and Nextclouds reach the backend at this name")
-    else:
-        ask("hpb_domain", "talk.example.org", "the name at which the Nextclouds have the signaling server")
-    turn = _adopt.turn_domain(found)
-    if turn:
-        say("hpb_turn_domain", turn, "STUN and TURN")
-    else:
-        ask("hpb_turn_domain", "turn.example.org", "the name at which the Nextclouds have the TURN server")
-    service = found.service("coturn")
-    port = _first_port(service, _port_of(found, "listening-port", 3478))
-    if port != 3478:
-        say("hpb_turn_port", port)
-    prefix = _path(found)
-    if prefix:
-        say("hpb_path", prefix, "the name serves something else, too")
-    lines.append("")
-    own = _proxy(found, lines, say, ask)
-    _tls(found, service, own, lines)
-    outside = [re.split("/", value)[0] for value in found.turn_values("external-ip") if value]
-    outside += [value for value in [found.janus.get("nat_1_1_mapping", "")] if value]
-    if outside or any(name.startswith("DETECT_") for name in (service.environment if service else {})):
-        lines += [
-            "",
-            "# The old coturn or Janus was told its public address. It is needed here when the host is behind NAT; the",
-            "# preflight of the playbook site says so.",
-            f"# hpb_public_ip: {outside[0] if outside else '192.0.2.10'}",
-        ]
-    for name, option in (
-        ("signalling_stream_bitrate", "maxstreambitrate"),
-        ("signalling_screen_bitrate", "maxscreenbitrate"),
-    ):
-        value = found.option("mcu", option)
-        if value.isdigit() and BITRATES[0] <= int(value) <= BITRATES[1]:
-            say(name, int(value), "bit/s, for an instance that names none")
-    return "\n".join(lines) + "\n"
-
-
-def _path(found: Installation) -> str:
-    """Return the path under which Traefik serves the signaling server, "" where it is the root."""
-    for rule in _adopt.http_rules(found.service("signaling")):
-        match = re.search(r"PathPrefix\([`'\"](/[A-Za-z0-9_/-]+)", rule)
-        if match and not match.group(1).startswith(("/spreed", "/api")):
-            return match.group(1).rstrip("/")
-    return ""
-
-
-def _proxy(found: Installation, lines: list[str], say: Any, ask: Any) -> bool:
-    """Say who serves ports 80 and 443. Returns whether it is our own Traefik."""
-    signaling, proxy = found.service("signaling"), found.service("proxy")
-    labels = signaling.labels if signaling else {}
-    published = signaling.publishes(8080, "tcp") if signaling else None
-    if proxy is None and _adopt.http_rules(signaling):
-        lines.append(
-            "# A Traefik that is no part of the old installation has ports 80 and 443, and goes on serving the name."
-        )
-        say("traefik_enabled", False)
-        say("hpb_proxy", "traefik_labels", "needs Traefik 3.4; see the role proxy for others")
-        for name, option in (("hpb_proxy_resolver", "tls.certresolver"), ("hpb_proxy_entry_point", "entrypoints")):
-            pattern = rf"traefik\.http\.routers\..+\.{re.escape(option)}"
-            value = next((value for key, value in labels.items() if re.fullmatch(pattern, key)), "")
-            if value:
-                say(name, value.split(",")[0])
-        network = labels.get("traefik.docker.network") or next((n for n in signaling.networks if n != "default"), "")
-        if network:
-            say("hpb_proxy_network", network)
-            ask("hpb_proxy_container", "traefik", f"the name of Traefik's container in the Docker network {network}")
-        return False
-    if proxy is None and signaling and (published or signaling.on_host_network):
-        port = published.host[0] if published else 8080
-        lines.append(
-            "# A proxy that is no part of the old installation has ports 80 and 443, and goes on serving the name."
-        )
-        say("traefik_enabled", False)
-        if port != 8080 and port >= 1024:
-            say("hpb_signaling_port", port, "where that proxy finds the signaling server")
-        return False
-    mails = [word for word in (proxy.command if proxy else []) if re.search(r"acme\.email=", word, re.IGNORECASE)]
-    if proxy is not None:
-        lines.append(
-            f"# Our own Traefik takes the place of the old service {proxy.name}. Where that serves other names, too,"
-        )
-        lines.append("# keep it and say traefik_enabled: false (see the role proxy).")
-    if mails:
-        say("hpb_acme_email", mails[0].partition("=")[2], "Let's Encrypt writes to it")
-    else:
-        ask("hpb_acme_email", "admin@example.org", "where Let's Encrypt writes to, or choose hpb_tls")
-    return True
-
-
-def _tls(found: Installation, service: _adopt.Service | None, own: bool, lines: list[str]) -> None:
-    """Say where TURN over TLS is."""
-    if not found.turn_values("cert") or not found.turn_values("pkey") or found.turn_values("no-tls"):
-        return
-    inside = _port_of(found, "tls-listening-port", 5349)
-    if service and not service.on_host_network and not service.publishes(inside, "tcp"):
-        return
-    port = _first_port(service, inside)
-    lines.append(
-        f"hpb_turn_tls_port: {port} # TURN over TLS"
-        if own
-        else f"# hpb_turn_tls_port: {port} # the old coturn spoke TLS; this needs hpb_tls: files or private_ca"
-    )
-
-
-def _scalar(value: Any) -> str:
-    """Return a value as YAML: bare where that is safe, else in JSON's quotes."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value)
-    plain = re.fullmatch(r"[A-Za-z/][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)*", text)
-    word = text.lower() in {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-    return text if isinstance(value, int) or (plain and not word) else json.dumps(text)
-
-
-def _hosts(
-    found: Installation, instances: Sequence[Instance], domain: str, host: Mapping[str, Any], words: _Words
-) -> str:
-    """Return hosts.yml."""
-    name = domain or str(host["name"])
+def _hosts(found: Installation, instances: Sequence[Instance], name: str, host: Mapping[str, Any], words: Words) -> str:
+    """Return hosts.yml; `name` is what the backend's host is called in it."""
     connection = {key: host[key] for key in CONNECTION if host.get(key) not in (None, "")}
     if name != host["name"]:
         connection.setdefault("ansible_host", host["name"])
@@ -398,33 +337,41 @@ def _hosts(
         "",
         "hpb: # the host that runs the backend",
         "  hosts:",
-        f"    {_scalar(name)}:",
-        *(f"      {key}: {_scalar(value)}" for key, value in connection.items()),
+        f"    {scalar(name)}:",
+        *(f"      {key}: {scalar(value)}" for key, value in connection.items()),
         "",
         "nextcloud: # every group below is one Nextcloud instance",
         "  children:",
     ]
     for instance in instances:
-        lines += [f"    {_scalar(instance.id)}:", "      hosts:", f"        {_scalar(instance.host)}:"]
-        if not instance.own_host:
-            lines.append(f"          ansible_host: {_scalar(_host_of(instance))}")
-        lines += [
-            "      vars:",
-            f"        # {FILL_IN} one of these lines, without its #; README.md has other ways to reach occ. Until then",
-            "        # /var/www/nextcloud/occ is tried; without it the playbook site stops and changes nothing.",
-            "        # talk_occ: /var/www/nextcloud/occ # occ on that host",
-            "        # talk_container: nextcloud-app-1 # a container there",
-            "        # talk_register: false # somebody else's: never contacted, keeps the settings that it has",
-        ]
+        lines += [f"    {scalar(instance.id)}:", "      hosts:", f"        {scalar(instance.host)}:"]
+        # The Nextcloud of an All-in-One is where its Talk is.
+        here = instance.server.all_in_one and bool(connection)
+        if here:
+            said = {"ansible_host": str(host["name"]), **connection}
+            lines += [f"          {key}: {scalar(value)}" for key, value in said.items()]
+        elif not instance.own_host:
+            lines.append(f"          ansible_host: {scalar(_host_of(instance))}")
+        lines.append("      vars:")
+        if here:
+            lines.append(f"        talk_container: {AIO_NEXTCLOUD}")
+        else:
+            lines += [
+                f"        # {FILL_IN} one of these lines, without its #; README.md has other ways to reach occ. Until",
+                "        # then /var/www/nextcloud/occ is tried; without it the playbook site stops at once.",
+                "        # talk_occ: /var/www/nextcloud/occ # occ on that host",
+                "        # talk_container: nextcloud-app-1 # a container there",
+                "        # talk_register: false # somebody else's: never contacted, keeps the settings that it has",
+            ]
+            words.fill_in.append(
+                f"{instance.id} in hosts.yml: how its occ is reached, or talk_register: false, and ansible_host where "
+                f"the machine to log in to is not {_host_of(instance)}"
+            )
         if not instance.own_host or instance.urls[0] != f"https://{instance.host}":
-            lines.append(f"        talk_url: {_scalar(instance.urls[0])}")
+            lines.append(f"        talk_url: {scalar(instance.urls[0])}")
         if instance.urls[1:]:
-            lines.append(f"        talk_urls: [{', '.join(map(_scalar, instance.urls[1:]))}]")
+            lines.append(f"        talk_urls: [{', '.join(map(scalar, instance.urls[1:]))}]")
         lines += [f"        {key}: {value}" for key, value in instance.numbers.items()]
-        words.fill_in.append(
-            f"{instance.id} in hosts.yml: how its occ is reached, or talk_register: false, and ansible_host where the "
-            f"machine to log in to is not {_host_of(instance)}"
-        )
     return "\n".join(lines) + "\n"
 
 
@@ -433,7 +380,11 @@ def _host_of(instance: Instance) -> str:
 
 
 def _steps(
-    found: Installation, host: Mapping[str, Any], into: str, secrets_file: str, words: _Words
+    found: Sequence[Installation],
+    instances: Sequence[Instance],
+    host: Mapping[str, Any],
+    into: str,
+    secrets_file: str,
 ) -> list[tuple[str, str]]:
     """Return what is to be done now: (sentence, command or "")."""
     playbook = f"ansible-playbook -i {into} nextcloud_talk.hpb"
@@ -445,7 +396,8 @@ def _steps(
             f"{playbook}.secrets -e import={secrets_file} --ask-vault-pass",
         ),
         (
-            "Look. All that this may complain of in the end is ports that the old containers hold.",
+            f"Look. All that this may complain of in the end is ports that the old "
+            f"{'programs' if found[0].native else 'containers'} hold.",
             f"{playbook}.site --check --diff",
         ),
         (
@@ -454,25 +406,27 @@ def _steps(
             "",
         ),
     ]
-    if found.compose:
+    projects = list({id(one.project): one.project for one in found}.values())
+    for project in projects:
+        steps.append(_stop(project, [one for one in found if one.project is project], where))
+    steps.append(("Deploy, register and prove it with a call for each Nextcloud.", f"{playbook}.site"))
+    ways = dict.fromkeys(one.files.shown(way.place) for one in found for way in one.routes)
+    if ways and not _adopt_settings.front(found[0]).own:
         steps.append(
             (
-                f"Stop the old containers on {where}, without -v, so that their volumes stay. This ends calls. "
-                f"The way back is docker compose up -d, after our containers were stopped.",
-                f"cd {found.path} && docker compose down",
+                f"In the proxy ({', '.join(ways)}) replace what leads to the old server by what that run prints at "
+                f"its end, and run it again.",
+                f"{playbook}.site",
             )
         )
-    else:
-        steps.append((f"Stop the old programs on {where}. This ends calls.", ""))
-    steps += [
-        ("Deploy, register and prove it with a call for each Nextcloud.", f"{playbook}.site"),
+    steps.append(
         (
             "Read the summary: registered, secrets agree, calls direct and through TURN. Where talk_register is false, "
             "have somebody place a call.",
             "",
-        ),
-    ]
-    if len(found.backends) > 1:
+        )
+    )
+    if len(instances) > 1 and len({tuple(_adopt.turn_secrets(one.server)) for one in instances}) < len(instances):
         steps.append(
             (
                 "Once it works, give each Nextcloud a TURN secret of its own; who cannot be told keeps the old one.",
@@ -480,6 +434,46 @@ def _steps(
             )
         )
     return steps
+
+
+def _stop(project: Project, found: Sequence[Installation], where: str) -> tuple[str, str]:
+    """Return how the old programs of a project are stopped, and what the way back is."""
+    if found[0].all_in_one and not project.names:
+        return (
+            f"Switch off the Talk of All-in-One on {where}: start its master container with "
+            f"NEXTCLOUD_KEEP_DISABLED_APPS=true, without which it removes the app Talk as well, and take Nextcloud "
+            f"Talk off in its interface. This ends calls. The way back is to put it on there, after our containers "
+            f"were stopped.",
+            "",
+        )
+    if found[0].native:
+        units = " ".join(_adopt.units(found[0]))
+        return (
+            f"Stop the old programs on {where}, for good, so that a reboot does not bring them back. This ends calls. "
+            f"The way back is systemctl enable --now {units}, after our containers were stopped.",
+            f"systemctl disable --now {units}",
+        )
+    front = _adopt_settings.front(found[0])
+    used = {one.kinds[kind] for one in found for kind in one.kinds if kind != "proxy" or front.own} - {""}
+    ours = [name for name in project.services if name in used]
+    if re.search(r"/compose/\d+(/v\d+)?$", project.directory):
+        return (
+            f"In Portainer on {where} stop the containers of {', '.join(ours)}, or their stack where it has nothing "
+            f"else. This ends calls. The way back is to start them there, after our containers were stopped.",
+            "",
+        )
+    files = [posixpath.relpath(name, project.directory) for name in project.names]
+    standard = files[0] in COMPOSE or project.variables.get("COMPOSE_FILE")
+    compose = "docker compose" + ("" if standard else "".join(f" -f {name}" for name in files))
+    whole = len(ours) == len(project.services)
+    names = "" if whole else " " + " ".join(ours)
+    command = f"{compose} down" if whole else f"{compose} rm --stop --force{names}"
+    aside = " Set TALK_ENABLED and REMOVE_DISABLED_APPS to no in its .env before." if found[0].all_in_one else ""
+    return (
+        f"Stop the old containers on {where}, without -v, so that their volumes stay. This ends calls.{aside} "
+        f"The way back is {compose} up -d{names}, after our containers were stopped.",
+        f"cd {project.directory} && {command}",
+    )
 
 
 def _kept(document: Mapping[str, Any], instance: str) -> str:
@@ -492,7 +486,7 @@ def _kept(document: Mapping[str, Any], instance: str) -> str:
 def _lines(report: _Report) -> list[str]:
     """Return what the run prints."""
     count, defects = len(report.instances), len(report.defects)
-    lines = [f"{count} Nextcloud{'s' if count > 1 else ''} in {report.found.path}:"]
+    lines = [f"{count} Nextcloud{'s' if count > 1 else ''} in {report.path}:"]
     lines += [f"  {one.id}: {one.urls[0]}, {_kept(report.document, one.id)}" for one in report.instances]
     lines.append(_shared(report.document))
     if report.notes:
@@ -508,7 +502,7 @@ def _lines(report: _Report) -> list[str]:
 
 def _page(report: _Report) -> str:
     """Return the page of Markdown that stays beside the inventory."""
-    lines = [f"# Adopted from {_code(report.found.path)}", "", "This page holds no secret."]
+    lines = [f"# Adopted from {_code(report.path)}", "", "This page holds no secret."]
     lines += ["", "## What was taken over", ""]
     lines += ["| instance | URL | sessions | bitrates (camera, screen) | secrets |", "|---|---|---|---|---|"]
     for one in report.instances:

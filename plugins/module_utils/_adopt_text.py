@@ -9,7 +9,7 @@ Everything here is pure, and no message holds a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -21,12 +21,14 @@ class TextError(ValueError):
     """The text cannot be understood; the message ends a sentence that starts with the file's name."""
 
 
-def interpolate(text: str, values: Mapping[str, str]) -> str:
+def interpolate(text: str, values: Mapping[str, str], unset: MutableMapping[str, None] | None = None) -> str:
     """Return `text` with variables replaced as compose does it: $A, ${A}, ${A:-other}, ${A-other}, ${A:+other},
-    ${A+other}, ${A:?message}, ${A?message}, and $$ for a dollar sign. What has no value is empty.
+    ${A+other}, ${A:?message}, ${A?message}, and $$ for a dollar sign. What has no value is empty, and `unset` gets its
+    name where nothing stands for it.
 
     Source: the Compose Specification, "Interpolation".
     """
+    unset = {} if unset is None else unset
     result, position = [], 0
     while position < len(text):
         start = text.find("$", position)
@@ -40,11 +42,11 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
             position = start + 2
         elif following == "{":
             end = _closing(text, start + 2)
-            result.append(_substitute(text[start + 2 : end], values))
+            result.append(_substitute(text[start + 2 : end], values, unset))
             position = end + 1
         else:
             name = _NAME.match(text, start + 1)
-            result.append(values.get(name.group(), "") if name else "$")
+            result.append(_known(name.group(), values, unset) if name else "$")
             position = name.end() if name else start + 1
     return "".join(result)
 
@@ -62,7 +64,13 @@ def _closing(text: str, position: int) -> int:
     raise TextError("has ${ without a } after it, expected both: correct it")
 
 
-def _substitute(inside: str, values: Mapping[str, str]) -> str:
+def _known(name: str, values: Mapping[str, str], unset: MutableMapping[str, None]) -> str:
+    if name not in values:
+        unset[name] = None
+    return values.get(name, "")
+
+
+def _substitute(inside: str, values: Mapping[str, str], unset: MutableMapping[str, None]) -> str:
     """Return what stands for ${inside}."""
     name = _NAME.match(inside)
     if not name:
@@ -71,10 +79,10 @@ def _substitute(inside: str, values: Mapping[str, str]) -> str:
     there = bool(found) if rest.startswith(":") else found is not None
     sign, other = rest.removeprefix(":")[:1], rest.removeprefix(":")[1:]
     if sign == "+":
-        return interpolate(other, values) if there else ""
+        return interpolate(other, values, unset) if there else ""
     if sign == "-" and not there:
-        return interpolate(other, values)
-    return found or ""
+        return interpolate(other, values, unset)
+    return _known(name.group(), values, unset)
 
 
 @dataclass

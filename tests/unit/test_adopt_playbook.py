@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 import adopt_bed
+import adopt_field
 import pytest
 import yaml
 from adopt_bed import SECRETS
+from adopt_field import FIELD_SECRETS
 from ansible.parsing.vault import VaultLib, VaultSecret
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +31,8 @@ class Bed:
     def __init__(self, folder: Path) -> None:
         self.folder, self.old = folder, folder / "old"
         adopt_bed.write(self.old, adopt_bed.FILES)
+        # With an /etc of its own nothing of this machine is looked at.
+        (self.old / "etc").mkdir()
         (folder / "password").write_text(f"{PASSWORD}\n", encoding="utf-8")
         (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": {"old.example.org": LOCAL}}}), encoding="utf-8")
 
@@ -51,8 +55,9 @@ class Bed:
             timeout=180,
         )
         output = done.stdout + done.stderr
-        for value in [*SECRETS.values(), PASSWORD]:
+        for value in [*SECRETS.values(), *FIELD_SECRETS.values(), PASSWORD]:
             assert value not in output
+            assert json.dumps(value)[1:-1] not in output
         return done.returncode, output
 
     def adopt(self, *arguments: str, password: bool = True):
@@ -132,12 +137,15 @@ def test_the_secrets_can_be_imported_and_the_inventory_is_refused_until_it_is_fi
     [
         (
             ["-e", "adopt="],
-            "adopt is '', expected the absolute path of the directory with the compose file on old.exam",
+            "adopt is '', expected the absolute path of the directory of the installation on old.exam",
         ),
-        (["-e", "adopt=old"], "adopt is 'old', expected the absolute path of the directory with the compose file on"),
+        (
+            ["-e", "adopt=old"],
+            "adopt is 'old', expected the absolute path of the directory of the installation on old.ex",
+        ),
         (
             ["-e", "adopt=/nonexistent"],
-            "/nonexistent was expected to be the directory with the compose file and cannot",
+            "/nonexistent was expected to be the directory of an installation and cannot be read",
         ),
         (["-e", "into=none/third"], "/none is no directory on the controller, expected one for "),
         (["-i", "other.example.org,"], "The run has 2 hosts (old.example.org, other.example.org), expected the one"),
@@ -156,7 +164,55 @@ def test_no_vault_password_and_what_is_no_installation(bed: Bed) -> None:
     assert (
         f"This run has no vault password, expected the one to encrypt {bed.folder}/third-secrets.vault with" in output
     )
-    code, output = bed.adopt("-e", "into=third", "-e", f"adopt={bed.folder}")
+    (bed.folder / "none/etc").mkdir(parents=True)
+    code, output = bed.adopt("-e", "into=third", "-e", f"adopt={bed.folder}/none")
     assert code != 0
-    assert f"{bed.folder} has none of compose.yaml, compose.yml, docker-compose.yaml, docker-compose.yml," in output
+    assert f"{bed.folder}/none has none of compose.yaml, compose.yml, docker-compose.yaml, docker-compose.yml" in output
     assert not list(bed.folder.glob("third*"))
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "instances", "said"),
+    [
+        (
+            adopt_field.AIO_TALK,
+            "home/me/docker",
+            {"cloud_example_net": "signal two", "cloud_example_org": "signal one"},
+            "cloud_example_net had https://signal2.example.org and TURN at signal2.example.org:3479;",
+        ),
+        (
+            adopt_field.NATIVE,
+            "etc/nextcloud-spreed-signaling",
+            {"nextcloud_backend_0": "cloud", "nextcloud_backend_1": "school"},
+            "hpb_turn_tls_port: 3478 was left out: hpb_turn_tls_port is 3478, expected a port of its own,",
+        ),
+        (
+            adopt_field.PORTAINER,
+            "var/lib/docker/volumes/portainer_data/_data/compose",
+            {"office": "stack nc"},
+            "v2/docker-compose.yml uses TZ, which no file that was read sets: it was taken as empty.",
+        ),
+    ],
+    ids=["aio-talk", "packages", "portainer"],
+)
+def test_what_people_have_becomes_an_inventory_that_the_other_playbooks_take(tmp_path, files, path, instances, said):
+    bed = Bed(tmp_path)
+    (tmp_path / "local.json").write_text(json.dumps({"all": {"hosts": {"localhost": LOCAL}}}), encoding="utf-8")
+    adopt_field.written(tmp_path / "host", files)
+    code, output = bed.play("adopt", "-e", f"adopt={tmp_path}/host/{path}", inventory="local.json")
+    assert code == 0, output[-3000:]
+    assert said in output
+    vault = bed.folder / "inventory-secrets.vault"
+    secrets = json.loads(VaultLib([("default", VaultSecret(PASSWORD.encode()))]).decrypt(vault.read_bytes()))
+    assert {name: entry["backend"] for name, entry in secrets["instances"].items()} == {
+        name: FIELD_SECRETS[which] for name, which in instances.items()
+    }
+    # What is to be filled in is said beside; then the checks of the inventory have nothing to say.
+    document = yaml.safe_load((bed.folder / "inventory/hosts.yml").read_text(encoding="utf-8"))
+    document["hpb"]["hosts"] = dict.fromkeys(document["hpb"]["hosts"], LOCAL)
+    (bed.folder / "inventory/hosts.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    base = ("-e", f"hpb_base_dir={bed.folder / 'base'}")
+    code, output = bed.play("secrets", "-e", f"import={vault}", *base, inventory="inventory")
+    assert code == 0, output[-3000:]
+    code, output = bed.play("firewall", *base, inventory="inventory")
+    assert code == 0, output[-3000:]
