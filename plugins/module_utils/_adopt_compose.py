@@ -33,9 +33,11 @@ ENVIRONMENTS = (".env", "stack.env")
 # Where Docker has its volumes.
 VOLUMES = "/var/lib/docker/volumes"
 
-# Files with services in one installation, and files in a row of includes and extends. No installation has as many.
+# Projects of one installation, and files in a row of includes and extends. No installation has as many.
 MOST_PROJECTS = 50
 DEEPEST = 20
+# Values of one project; anchors of YAML can be as many as nobody waits for.
+MOST_VALUES = 200_000
 
 # Part of a service: words in the image's name without registry and version, and names that a service has whose image
 # tells nothing. The first that fits counts.
@@ -322,6 +324,7 @@ class _Reader:
 
     def __init__(self, project: Project, load: LoadYaml) -> None:
         self.project, self.files, self.load = project, project.files, load
+        self.values = 0
 
     def part(self, place: str, variables: Mapping[str, str], base: str) -> dict[str, Any]:
         """Return one file with its variables replaced and its paths absolute; `base` is what they are relative to."""
@@ -454,6 +457,9 @@ class _Reader:
 
     def _interpolated(self, value: Any, variables: Mapping[str, str], name: str) -> Any:
         """Return a document with the variables in all its texts replaced; keys stay."""
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise AdoptError(f"{name} has more than {MOST_VALUES} values, expected a compose file: correct adopt=.")
         if isinstance(value, dict):
             return {str(key): self._interpolated(entry, variables, name) for key, entry in value.items()}
         if isinstance(value, list):

@@ -128,15 +128,23 @@ def valid_id(name: str, used: Iterable[str]) -> str:
     return found
 
 
+def _host_in(url: str) -> str:
+    """Return the host in an address of any shape, "" when there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
 def _names(backends: Sequence[Backend]) -> dict[str, str]:
     """Return {name of a backend: what it is to be called}; one that is called like its host gets as many labels of
     that as tell it from others.
     """
     hosts = {backend.name: backend.name.split(":")[0].split("/")[0] for backend in backends}
     whole = {
-        name: host.split(".")
+        name: host.lower().split(".")
         for name, host in hosts.items()
-        if any(host and host == urlsplit(url).hostname for one in backends if one.name == name for url in one.urls)
+        if any(host and host.lower() == _host_in(url) for one in backends if one.name == name for url in one.urls)
     }
     called = dict(zip(hosts, hosts))
     for name, labels in whole.items():

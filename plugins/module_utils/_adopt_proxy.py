@@ -19,8 +19,12 @@ from typing import Any
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_compose import Files, LoadYaml
 
-# Blocks inside of blocks, and files included by files. No proxy has as many.
+# Blocks inside of blocks, files included by files, all inclusions, letters of a line, and names of a condition. No
+# proxy has as many, and files may be anything.
 DEEPEST = 20
+MOST_INCLUDED = 2000
+LONGEST_LINE = 2000
+MOST_ALIKE = 100
 
 _NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _URL = re.compile(r"(?:(?:https?|wss?|h2c)://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(?:/.*)?")
@@ -56,10 +60,10 @@ class _Scope:
 
 def routes(files: Files, load: LoadYaml, environment: Mapping[str, str]) -> list[Route]:
     """Return all ways of all proxies in the files, by place; `environment` has what a Caddyfile may ask for."""
-    found: list[Route] = []
-    nginx = {place: text for place, text in files.texts.items() if _is_nginx(place, text)}
-    found += _Nginx(nginx).routes()
-    for place, text in sorted(files.texts.items()):
+    texts = {place: _bounded(text) for place, text in sorted(files.texts.items())}
+    nginx = {place: text for place, text in texts.items() if _is_nginx(place, text)}
+    found = _Nginx(nginx).routes()
+    for place, text in texts.items():
         if place in nginx or place.endswith((".env", ".ini", ".jcfg", ".toml")):
             continue
         if re.search(r"(?im)^\s*(<VirtualHost|ProxyPass|RewriteRule)\b", text):
@@ -71,6 +75,11 @@ def routes(files: Files, load: LoadYaml, environment: Mapping[str, str]) -> list
         elif re.search(r"(?m)^\s*reverse_proxy\b", text):
             found += _caddy(place, text, environment)
     return sorted(set(found), key=lambda route: (route.place, route.path, route.names))
+
+
+def _bounded(text: str) -> str:
+    """Return a text without lines that nobody writes."""
+    return "\n".join(line for line in text.splitlines() if len(line) <= LONGEST_LINE)
 
 
 def prefix(pattern: str) -> str | None:
@@ -150,6 +159,7 @@ class _Nginx:
         self.upstreams: dict[str, list[Target]] = {}
         self.found: list[Route] = []
         self.included: set[str] = set()
+        self.visits = 0
         for tree in self.trees.values():
             self._upstreams(tree)
 
@@ -207,6 +217,9 @@ class _Nginx:
             other for other in self.trees if other != place and fnmatch.fnmatch(other, f"*/{tail}") and depth < DEEPEST
         ]
         for other in matching:
+            self.visits += 1
+            if self.visits > MOST_INCLUDED:
+                return
             self.included.add(other)
             self._lines(other, self.trees[other], scope, depth + 1)
         if not matching and pattern.endswith("include/proxy.conf") and {"server", "port"} <= set(scope.variables):
@@ -381,8 +394,8 @@ def _haproxy(place: str, text: str) -> Iterator[Route]:
 def _spelled(condition: str, acls: Mapping[str, Sequence[tuple[str, list[str]]]]) -> str:
     """Return a condition with each name in it as what it stands for, { criterion value ... }."""
     words = []
-    for word in re.findall(r"\{[^}]*\}|\S+", condition):
-        said = acls.get(word, [])
+    for word in re.findall(r"\{[^{}]*\}|\S+", condition)[:MOST_ALIKE]:
+        said = acls.get(word, [])[:MOST_ALIKE]
         words += [f"{{ {criterion} {' '.join(values)} }}" for criterion, values in said] or [word]
     return " ".join(words)
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from adopt_bed import SOUND
 from adopt_field import NATIVE
@@ -228,6 +230,22 @@ def test_a_part_that_includes_itself_ends():
         "/", {"/etc/nginx/a": server("include b;"), "/etc/nginx/x/b": "include b; include a;" + location("/")}
     )
     assert _adopt_proxy.routes(files, load, {})
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {f"conf.d/{n}.conf": server("include conf.d/*.conf;", location("/")) for n in range(300)},
+        {"a": "frontend a\n use_backend b if " + "{ hdr(host) a " * 20000 + "\nbackend b\n server a 127.0.0.1:80\n"},
+        {"a": "<VirtualHost *>\nProxyPass / http://a" + "(" * 100000},
+        {"a": "<VirtualHost *>\n<Location " + "/a" * 100000 + ">\nProxyPass http://a\n"},
+    ],
+    ids=["includes", "conditions", "brackets", "paths"],
+)
+def test_files_that_nobody_writes_take_no_time(texts):
+    started = time.process_time()
+    _adopt_proxy.routes(Files("/etc/nginx", texts), load, {})
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

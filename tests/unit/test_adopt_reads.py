@@ -147,7 +147,7 @@ services:
   hpb:
     image: {image}
     environment:
-      NC_DOMAIN: cloud.example.org
+      NC_DOMAIN: {domain}
       TALK_HOST: {host}
       TALK_PORT: {port}
       TURN_SECRET: {turn}
@@ -157,6 +157,7 @@ services:
 """
 AIO_VALUES = {
     "image": "ghcr.io/nextcloud-releases/aio-talk:latest",
+    "domain": "cloud.example.org",
     "host": "signal.example.org",
     "port": "3478",
     **{name: secret(f"one {name}") for name in ("turn", "signaling", "internal")},
@@ -172,6 +173,7 @@ AIO_VALUES = {
         ({"image": "docker.io/nextcloud/aio-talk:20240808_083748-arm64"}, {"hpb_signaling_port": 8181}),
         ({"image": "registry.example.org:5000/mirror/talk:1"}, {"hpb_signaling_port": 8181}),
         ({"network": "network_mode: host"}, {"hpb_signaling_port": 8081}),
+        ({"domain": "https://Cloud.example.org/"}, {"hpb_signaling_port": 8181}),
         ({"port": "3479", "network": 'ports: ["3479:3479", "3479:3479/udp", "8181:8081"]'}, {"hpb_turn_port": 3479}),
         ({"network": 'ports: ["13478:3478/udp", "8080:8081"]'}, {"hpb_turn_port": 13478}),
         ({"host": "nextcloud-aio-talk"}, {"hpb_turn_domain": "cloud.example.org"}),
@@ -185,6 +187,15 @@ def test_one_container_in_its_varieties(values, wanted):
     settings, instances = valid(adopt({"compose.yml": ONE_AIO.format(**{**AIO_VALUES, **values})}))
     assert {key: settings.get(key) for key in wanted} == wanted
     assert [(one["id"], one["url"]) for one in instances] == [("cloud", "https://cloud.example.org")]
+
+
+def test_a_domain_that_is_none_is_named():
+    made = adopt({"compose.yml": ONE_AIO.format(**{**AIO_VALUES, "domain": "'[{x}]'"})})
+    assert made["problems"][:2] == [
+        "None of the Nextclouds can be taken over:",
+        "[{x}]: its URL https://[{x}] cannot be understood ('{x}' does not appear to be an IPv4 or IPv6 address), "
+        "expected an address such as https://cloud.example.org or https://example.org/cloud.",
+    ]
 
 
 def test_one_secret_for_everything_is_taken_once_and_the_rest_is_named():
@@ -959,6 +970,15 @@ def test_files_of_any_shape_lead_to_a_sentence():
             document,
             made["problems"],
         )
+
+
+def test_anchors_without_an_end_are_refused():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    text = "\n".join([*lines, "services: {s: {image: nginx}}"])
+    assert adopt({"compose.yml": text})["problems"] == [
+        "compose.yml has more than 200000 values, expected a compose file: correct adopt=."
+    ]
 
 
 def test_what_was_never_thought_of_is_said_too(monkeypatch):
