@@ -349,7 +349,7 @@ configs:
       url = nats://nats:4222
       [mcu]
       type = janus
-      url = ws://host.docker.internal:8188
+      url = ws://172.17.0.1:8188
 """,
     f"{_STACK}/12/v2/parts/turn.yml": """\
 services:
