@@ -213,7 +213,9 @@ def _who_serves(found: Installation, who: Front, file: _Lines, ports: dict[str, 
         file.say("hpb_proxy", "traefik_labels", "needs Traefik 3.4; see the role proxy for others")
         _docker_traefik(found, file)
     elif who.kind == "form":
-        file.lines.append("# It has a form only: see the role proxy for what to enter there.")
+        file.lines.append("# It has a form only: see the role proxy for what must not pass it.")
+        why = "with hpb_proxy_container: in Docker it does not reach 127.0.0.1. hpb_proxy_address for one elsewhere"
+        file.ask("hpb_proxy_network", "npm_default", why)
     elif who.kind:
         file.say("hpb_proxy", who.kind, "the role proxy writes a file for it")
     if "hpb_signaling_port" in ports:

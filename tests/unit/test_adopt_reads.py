@@ -123,6 +123,7 @@ def test_two_containers_with_everything_in_them_become_one_backend_with_two_next
         "internal": FIELD_SECRETS["internal two"],
     }
     assert numbers(made) == {2, 14, 21, 25, 28, 29, 39, 40, 41, 42}
+    assert "# FILL IN: with hpb_proxy_container: in Docker it does not reach 127.0.0.1." in made["group_vars"]
     said = "\n".join(made["lines"])
     for sentence in (
         "cloud_example_net had https://signal2.example.org and TURN at signal2.example.org:3479; here all have one",
