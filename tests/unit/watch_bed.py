@@ -316,6 +316,7 @@ class Bed:
         self.config = {
             "host": "talk.example.org",
             "base_dir": str(folder / "base"),
+            "own_network": True,
             "state_dir": str(folder / "state"),
             "docker": str(docker),
             "containers": NAMES,

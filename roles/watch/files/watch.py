@@ -19,10 +19,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import errno
 import fcntl
 import hashlib
 import hmac
 import http.client
+import ipaddress
 import json
 import os
 import re
@@ -97,10 +99,11 @@ class Finding:
 class Settings:
     """The configuration; `raw` is the JSON document.
 
-    Keys: host, base_dir, state_dir, docker, containers, timeout (s), tls (acme, files, private_ca or proxy), signaling
-    {url, address}, nats (URL of its monitor), janus {address, port}, turn {name, address, port, tls_port,
-    name_443, allocation}, ca_files, resolve {name: address}, certificate_days, disk_free_mb, mail {to, from, host,
-    port, starttls, user, password} or null, webhook {url, token} or null, textfile_dir.
+    Keys: host, base_dir, own_network (whether the programs are on the host's own network), state_dir, docker,
+    containers, timeout (s), tls (acme, files, private_ca or proxy), signaling {url, address}, nats (URL of its
+    monitor), janus {address, port}, turn {name, address, port, tls_port, name_443, allocation}, ca_files, resolve
+    {name: address}, certificate_days, disk_free_mb, mail {to, from, host, port, starttls, user, password} or null,
+    webhook {url, token} or null, textfile_dir.
     """
 
     raw: dict[str, Any]
@@ -520,6 +523,94 @@ def look_at_disk(settings: Settings) -> None:
         )
 
 
+# IPv4 networks that nobody in the internet reaches. What a name leads to there is what a name server of the LAN says.
+INSIDE = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+)
+
+
+def announced(text: str) -> tuple[list[str], str]:
+    """Return at which addresses coturn listens, and the public one before them ("" without NAT), from its settings."""
+    options: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, _equals, value = line.strip().partition("=")
+        options.setdefault(name, []).append(value)
+    return options.get("listening-ip", []), options.get("external-ip", [""])[0].partition("/")[0]
+
+
+def astray(name: str, led: list[str], listening: list[str], public: str) -> tuple[str, str]:
+    """Return why a name for TURN does not lead to where the backend is, and what to do; twice "" when it does.
+
+    An address of the LAN, or of this machine alone, says nothing about where others are led.
+    """
+    ours = {public, *listening}
+    inside = [ipaddress.ip_network(text) for text in INSIDE]
+    for family, variable in ((4, "hpb_public_ip" if public else "hpb_media_ip"), (6, "hpb_media_ip6")):
+        right = [one for one in ([public] if public and family == 4 else listening) if (":" in one) == (family == 6)]
+        found = [ipaddress.ip_address(one.partition("%")[0]) for one in led]
+        led_to = [
+            str(one)
+            for one in found
+            if one.version == family
+            and not (one.is_loopback or one.is_link_local)
+            and (
+                not any(one in network for network in inside)
+                if family == 4
+                else one in ipaddress.ip_network("2000::/3")
+            )
+        ]
+        if right and led_to and not ours & set(led_to):
+            return (
+                f"{name} leads to {', '.join(led_to)}, but calls are told to come to {right[0]}.",
+                f"when that is the new address of this host or of its router, set {variable}: {led_to[0]} for the "
+                f"group hpb, if it is set there, and {SITE}; else correct the DNS record of {name}",
+            )
+    return "", ""
+
+
+def has(address: str) -> bool:
+    """Whether this host has the address: only then can a socket be bound to it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
+
+
+def look_at_address(settings: Settings) -> None:
+    """The addresses that are deployed are still this host's, and the name for TURN still leads to them."""
+    try:
+        text = Path(settings["base_dir"], "coturn/config/turnserver.conf").read_text(encoding="utf-8")
+    except OSError as error:
+        raise NotJudged from error
+    listening, public = announced(text)
+    for address in listening:
+        if not has(address):
+            variable = "hpb_media_ip6" if ":" in address else "hpb_media_ip"
+            raise Trouble(
+                f"This host has no longer the address {address}, at which STUN, TURN and media are.",
+                f"correct {variable} for the group hpb, if it is set there, and {SITE}",
+            )
+    name = settings["turn"]["name"]
+    if name in settings["resolve"]:
+        raise NotJudged
+    try:
+        led = sorted({str(answer[4][0]) for answer in socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)})
+    except (OSError, UnicodeError) as error:
+        raise NotJudged from error
+    cause, mend = astray(name, led, listening, public)
+    if cause:
+        raise Trouble(cause, mend)
+
+
 def look_at_clock(settings: Settings) -> None:
     """TURN credentials and tokens carry times. When every Nextcloud that told its time differs, ours may be wrong."""
     if not settings.ahead:
@@ -568,6 +659,8 @@ def checks(settings: Settings) -> tuple[list[Check], list[Check], list[Check]]:
         Check("stun", "STUN", lambda: look_at_stun(settings), coturn),
         Check("turn_tcp", "TURN over tcp", lambda: look_at_turn_tcp(settings), coturn),
         Check("disk", "The disk", lambda: look_at_disk(settings)),
+        # On private networks of Docker's every address of the host is theirs.
+        *([Check("address", "The address", lambda: look_at_address(settings))] if settings["own_network"] else []),
         Check(
             "certificate/signaling",
             "The certificate of the signaling server",
