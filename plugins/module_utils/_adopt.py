@@ -330,7 +330,9 @@ def _packages(files: Files, projects: Sequence[Project], entry: str) -> list[Ins
     Raises AdoptError when there is none.
     """
     is_conf = bool(entry) and not entry.endswith((".yml", ".yaml"))
-    there = [files.place(entry)] if is_conf else files.named("server.conf")
+    # Other programs have a server.conf, too.
+    named = [one for one in files.named("server.conf") if re.search(r"(?im)^\s*\[backend\]", files.texts[one])]
+    there = [files.place(entry)] if is_conf else named
     names = [place for place in there if files.inside(place)]
     project = projects[0] if projects else Project(files, files.path)
     if names:

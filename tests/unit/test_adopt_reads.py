@@ -371,6 +371,14 @@ def test_packages_that_are_not_where_was_looked_are_hinted_at():
     ]
 
 
+def test_the_server_conf_of_another_program_is_none():
+    files = at_root({**NATIVE, "etc/a-vpn/server.conf": "port 1194\nproto udp\n"}, "/etc")
+    made = adopt(files, "/etc")
+    assert len(valid(made)[1]) == 2
+    assert not any("a-vpn" in line for line in made["lines"])
+    assert "no server.conf" in adopt({"server.conf": "port 1194\n"})["problems"][0]
+
+
 def test_of_two_server_confs_the_first_is_taken_and_the_other_named():
     files = {"a/server.conf": SOUND["config/server.conf"], "b/server.conf": SOUND["config/server.conf"]}
     made = adopt(files)
