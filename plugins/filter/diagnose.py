@@ -40,9 +40,10 @@ options:
   context:
     description:
       - What else is known - C(url), C(domain), C(turn_server), C(public_ip), C(media_ip),
-        C(cdn) (networks of proxies in the internet), C(hpb_host), C(tls), C(resolve),
+        C(cdn) (networks of proxies in the internet), C(hpb_host), C(tls), C(resolve), C(profile), C(proxy_address),
         C(time) (the controller's clock when the inspection began, in Unix seconds), and C(instances), each
-        with C(id), C(url), C(urls), C(host), C(check), C(nextcloud) and C(talk).
+        with C(id), C(url), C(urls), C(host), C(check), C(nextcloud), C(talk), C(occ) (how it is begun there) and
+        C(attempts) (what M(nextcloud_talk.hpb.talk_attempts) returns).
     type: dict
     required: true
 seealso:
@@ -91,6 +92,9 @@ _value:
       type: str
     seen:
       description: The evidence.
+      type: str
+    status:
+      description: V(failed), or V(warning) where nothing was seen to fail because of it.
       type: str
     sentence:
       description: All that in one line.

@@ -49,8 +49,8 @@ options:
     type: dict
   findings:
     description:
-      - What was found out about the causes, each with the texts C(instance), C(step), C(what), C(why), C(mend) and
-        C(seen).
+      - What was found out about the causes, each with the texts C(instance), C(step), C(what), C(why), C(mend), C(seen)
+        and C(status) (C(failed) or C(warning)).
     type: list
     elements: dict
   images:

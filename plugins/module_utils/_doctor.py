@@ -13,12 +13,20 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _addresses, _internet, _probe, _proxy
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
+    _addresses,
+    _internet,
+    _nextcloud_answer,
+    _probe,
+    _proxy,
+)
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._nextcloud_answer import Word
 
 ALL = _probe.ALL
 LOOPBACK = _addresses.LOOPBACK
@@ -42,6 +50,10 @@ SOON_DAYS = 14
 
 RUN = "ansible-playbook -i inventory nextcloud_talk.hpb."
 PROGRAMS = ("nats", "janus", "coturn", "coturn443", "signalling", "traefik")
+# No finding is without a way on.
+LAST_RESORT = f"Run {RUN}logs, which shows the last errors of all programs"
+# Wrong requests from which on Nextcloud's delay (6.4 s, doubled by each) fills what the signaling server waits.
+DELAYING = 6
 # Firewalls that the role firewall can open.
 OPENED_BY_US = ("ufw", "firewalld", "nftables")
 MEMORY = {name: f"{name.rstrip('43')}_memory" for name in PROGRAMS}
@@ -49,7 +61,10 @@ MEMORY = {name: f"{name.rstrip('43')}_memory" for name in PROGRAMS}
 
 @dataclass(frozen=True)
 class Finding:
-    """One cause: whom it concerns (`all`, or ids of instances), what failed, why, what mends it, what was seen."""
+    """One cause: whom it concerns (`all`, or ids of instances), what failed, why, what mends it, what was seen.
+
+    status: failed, or warning where nothing was seen to fail because of it.
+    """
 
     cause: str
     instance: str
@@ -58,6 +73,7 @@ class Finding:
     why: str
     mend: str
     seen: str = ""
+    status: str = _probe.FAILED
 
     @property
     def sentence(self) -> str:
@@ -97,9 +113,12 @@ class Case:
 
     def _checked(self, instance: Mapping[str, Any]) -> dict[str, Any]:
         """Return Talk's own check as a failed step."""
-        said = str(self.check(instance).get("sentence", ""))
+        check = self.check(instance)
+        said = str(check.get("sentence", ""))
+        cause, mend = str(check.get("cause") or ""), str(check.get("mend") or "")
         place = {"instance": instance["id"], "step": CHECK, "name": CHECK_NAME, "status": _probe.FAILED}
-        return {**place, "seen": said, "cause": said, "remedy": "", "figures": {}}
+        words = {"cause": f"{cause}." if cause else said, "remedy": f"{mend[:1].upper()}{mend[1:]}." if mend else ""}
+        return {**place, "seen": said, **words, "figures": {}}
 
     def satisfied(self, id_: str) -> bool:
         """Whether Talk itself says that it reaches the signaling server and finds what it needs."""
@@ -133,15 +152,21 @@ class Case:
         instance: str = "",
         step: str = "",
         what: str = "",
+        warning: bool = False,
     ) -> None:
-        """Keep a finding that explains these failures; without failures it needs a place, a step and a name."""
+        """Keep a finding that explains these failures; without failures it needs a place, a step and a name.
+
+        With `warning` it is one unless it explains a failure.
+        """
         rows = list(rows)
+        status = _probe.WARNING if warning and not rows else _probe.FAILED
         self.open = [row for row in self.open if not any(row is other for other in rows)]
         ids = unique(row["instance"] for row in rows)
         place = instance or (ALL if ALL in ids else ", ".join(ids))
         steps = ", ".join(unique(row["step"] for row in rows)) or step
         names = ", ".join(unique(row["name"] for row in rows)) or what
-        self.findings.append(Finding(cause, place, steps, names, why, mend, "; ".join(filter(None, seen))))
+        evidence = "; ".join(filter(None, seen))
+        self.findings.append(Finding(cause, place, steps, names, why, mend or LAST_RESORT, evidence, status))
 
     # --- the evidence ---
 
@@ -179,6 +204,10 @@ class Case:
         configured = {str(self.context.get("public_ip") or ""), self.media_address()}
         return (set(self.inspection.get("addresses") or []) | configured) - {""}
 
+    def coming(self) -> list[str]:
+        """Return the addresses with which the HPB comes to others."""
+        return sorted(one for one in self.host_addresses() | self.public_addresses() if not is_bridge(one))
+
     def media_address(self) -> str:
         """Return the host's address for media, as the inventory or else coturn's configuration has it."""
         listening = str(self.part("coturn").get("listening") or "")
@@ -215,6 +244,21 @@ class Case:
         seen = f"rules on {self.host}: {' | '.join(rules[:4])}" if rules else ""
         seen = seen or (f"no rule on {self.host} itself stops them ({', '.join(programs)})" if programs else "")
         self.found(cause, rows, why, self.opened(ports, rules), [seen], instance=ALL)
+
+    def occ(self, id_: str, arguments: str) -> str:
+        """Return a command of occ for the host of an instance as a remedy, as occ is reached there."""
+        return f"On {reach_host(self, id_)}: {self.instances.get(id_, {}).get('occ') or 'occ'} {arguments}"
+
+    def counted(self, id_: str) -> Mapping[str, int]:
+        """Return for which addresses a Nextcloud has counted how many requests with a wrong secret, as far as asked."""
+        return (self.instances.get(id_, {}).get("attempts") or {}).get("counted") or {}
+
+    def forgotten(self, id_: str, counted: Iterable[str]) -> str:
+        """Return how a Nextcloud is made to forget what it has counted for these addresses, or for the HPB's."""
+        addresses = list(counted) or sorted(self.public_addresses()) or self.coming()
+        begin = self.occ(id_, "security:bruteforce:reset")
+        again = begin.partition(": ")[2]
+        return f"{begin} " + f" && {again} ".join(addresses or ["ADDRESS_OF_THE_HPB"])
 
     def on_host(self, command: str) -> str:
         """Return a command for the HPB's host as a remedy."""
@@ -640,15 +684,17 @@ def maintenance(case: Case) -> None:
     """The Nextcloud is in maintenance, or waits for its upgrade."""
     for id_, instance in case.instances.items():
         facts = instance.get("nextcloud") or {}
-        inside = (case.part("nextclouds").get(id_) or {}).get("inside") or {}
-        occ = f"On {reach_host(case, id_)}: occ"
+        evidence = case.part("nextclouds").get(id_) or {}
+        inside = evidence.get("inside") or {}
+        said = (evidence.get("answer") or {}).get("headers") or {}
         rows = case.failed("hello", CHECK, instance=id_)
         place = {"instance": id_, "step": "hello", "what": "way to the Nextcloud"}
-        if facts.get("maintenance") or inside.get("maintenance"):
-            mend = f"{occ} maintenance:mode --off"
+        if facts.get("maintenance") or inside.get("maintenance") or "x-nextcloud-maintenance-mode" in said:
+            mend = case.occ(id_, "maintenance:mode --off")
             case.found("maintenance", rows, "The Nextcloud is in maintenance mode.", mend, **place)
         elif facts.get("needs_upgrade"):
-            case.found("needs-upgrade", rows, "The Nextcloud waits for its upgrade.", f"{occ} upgrade", **place)
+            mend = case.occ(id_, "upgrade")
+            case.found("needs-upgrade", rows, "The Nextcloud waits for its upgrade.", mend, **place)
 
 
 def own_address(case: Case) -> None:
@@ -658,7 +704,7 @@ def own_address(case: Case) -> None:
         own = str((instance.get("nextcloud") or {}).get("overwrite_cli_url") or "").rstrip("/")
         rows = case.failed(CHECK, instance=id_)
         place = {"instance": id_, "step": CHECK, "what": "address of the Nextcloud"}
-        mend = f"On {reach_host(case, id_)}: occ config:system:set overwrite.cli.url --value={urls[0]}"
+        mend = case.occ(id_, f"config:system:set overwrite.cli.url --value={urls[0]}")
         if own and own.lower() not in {url.lower() for url in urls}:
             kind = "http" if own.lower().startswith("http://") else "address"
             why = (
@@ -676,59 +722,177 @@ def own_address(case: Case) -> None:
                 case.found("signaling-http", rows, why, f"Run {mend}", **{**place, "what": "signaling server in Talk"})
 
 
+def brute_force(case: Case) -> None:
+    """A Nextcloud delays or refuses the HPB, since it has counted wrong secrets of its address."""
+    for id_, instance in case.instances.items():
+        url = str(instance.get("url", ""))
+        refused = _probe.hello(url, "internal_error", "throttled").cause
+        late = {_probe.hello(url, "timeout", "").cause, _probe.hello(url, "internal_error", "deadline exceeded").cause}
+        rows = [row for row in case.failed("hello", instance=id_) if row["cause"] in late | {refused}]
+        counted = case.counted(id_)
+        answer = (case.part("nextclouds").get(id_) or {}).get("answer") or {}
+        # A question that is not the signaling server's own is not delayed: what does not answer it has another reason.
+        delays = max(counted.values(), default=0) >= DELAYING and not answer.get("stage")
+        if not rows or rows[0]["cause"] != refused and not delays:
+            continue
+        why = (
+            "The Nextcloud's brute force protection refuses the HPB (429), after too many requests with a wrong secret."
+        )
+        if counted:
+            address, number = max(counted.items(), key=lambda item: (item[1], item[0]))
+            does = "refuses the HPB (429)" if rows[0]["cause"] == refused else late_by(number)
+            why = (
+                f"The Nextcloud has counted {number} requests with a wrong secret from {address} in 12 hours, so its "
+                f"brute force protection {does}."
+            )
+        behind, first = behind_refusals(case, id_, counted)
+        mend = f"{first}{case.forgotten(id_, counted)}"
+        case.found("brute-force", rows, f"{why}{behind}", mend, [f"counted: {counted}"] if counted else [])
+
+
+def late_by(number: int) -> str:
+    """Return how long Nextcloud delays an answer after so many wrong requests (OC\\Security\\Bruteforce\\Throttler)."""
+    return f"lets the HPB wait {min(25.0, 0.1 * 2 ** min(number, 10)):g} s for each answer, which waits 10 s"
+
+
+def behind_refusals(case: Case, id_: str, counted: Mapping[str, int]) -> tuple[str, str]:
+    """Return why a Nextcloud has counted wrong secrets, and what is to be done before it forgets them."""
+    instance = case.instances[id_]
+    agrees = (instance.get("attempts") or {}).get("secret_matches")
+    proxies = (instance.get("nextcloud") or {}).get("trusted_proxies")
+    # What both hosts have, as networks of Docker's, a proxy of the Nextcloud comes with.
+    near = set((case.reaches.get(id_) or {}).get("own_addresses") or []) - case.public_addresses()
+    others = [address for address in counted if address not in case.coming() or address in near]
+    if agrees is False:
+        return " Talk holds another backend secret than the HPB.", f"Run {RUN}register -e instance={id_}. Then "
+    if others and len(others) == len(counted):
+        behind = (
+            f" It takes everybody who comes through the proxy {others[0]} for one, as trusted_proxies does not name it."
+        )
+        command = f"config:system:set trusted_proxies {len(proxies or [])} --value={others[0]}"
+        return behind, f"{case.occ(id_, command)}. Then "
+    since = case.part("signalling").get("configured")
+    behind = ""
+    if agrees:
+        when = f" (those of the HPB are of {utc(since)})" if since else ""
+        behind = f" The secrets agree now, so these came before{when}."
+    if not counted and not proxies:
+        command = case.occ(id_, "config:system:set trusted_proxies 0 --value=ADDRESS_OF_THE_PROXY")
+        behind += " Where trusted_proxies does not name the proxy before it, it takes everybody for one."
+        return behind, f"Where there is a proxy: {command}. Then "
+    return behind, ""
+
+
+def utc(seconds: float) -> str:
+    """Return a time for people."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
 def to_nextcloud(case: Case) -> None:
-    """The HPB does not reach a Nextcloud, or does not trust it."""
+    """The HPB does not reach a Nextcloud, does not trust it, or something else answers there."""
     unknown: dict[str, tuple[list[Mapping[str, Any]], str]] = {}
     for id_, evidence in case.part("nextclouds").items():
-        instance = case.instances.get(id_) or {}
         rows = case.failed("hello", instance=id_)
         if not rows:
             continue
-        inside, tls = evidence.get("inside") or {}, evidence.get("tls") or {}
-        name = urlsplit(str(evidence.get("url", ""))).hostname or ""
-        kind, address = inside.get("kind", ""), str(inside.get("address") or "")
-        said = [f"wget in signalling: {inside['text']}" if inside.get("text") else ""]
-        if kind == "name":
-            why = f"{case.host} cannot resolve the name {name} of the Nextcloud."
-            mend = f"Give {name} an address in the DNS of {case.host}, or name it in hpb_resolve and run {RUN}deploy"
-            case.found("dns-nextcloud", rows, why, mend, said)
-        elif elsewhere(case, id_, address) and (kind or tls.get("kind") or not inside.get("nextcloud")):
-            right = and_list(right_addresses(case, id_))
-            why = f"{name} leads to {address} for {case.host}, but the Nextcloud is at {right}."
-            mend = (
-                f"Correct the DNS or /etc/hosts of {case.host}, or set hpb_resolve: {{{name}: {right}}} "
-                f"and run {RUN}deploy"
-            )
-            case.found("dns-nextcloud", rows, why, mend, said)
-        elif kind in ("refused", "timeout", "unreachable"):
-            word = {"refused": "refuses the connection", "timeout": "does not answer", "unreachable": "has no route"}[
-                kind
-            ]
-            why = f"From {case.host} the Nextcloud {name} ({address}) {word}."
-            mend = f"Start its web server and open TCP 443 there for {and_list(case.host_addresses())}"
-            case.found("nextcloud-unreachable", rows, why, mend, said)
-        elif tls.get("kind") == "unknown_ca":
-            unknown[name] = rows, tls.get("text", "")
-        elif tls.get("kind") in ("expired", "not_yet_valid", "wrong_name"):
-            word = "is for another name" if tls["kind"] == "wrong_name" else "is not valid now"
-            why = f"The certificate of the Nextcloud {name} {word}."
-            mend = f"Renew it there{', or correct talk_url' if tls['kind'] == 'wrong_name' else ''}"
-            case.found("nextcloud-certificate", rows, why, f"{mend}.", [tls.get("text", "")])
-        elif inside.get("status", 0) >= 500:
-            why = f"The web server of {name} answers {inside['status']}."
-            case.found(
-                "nextcloud-error",
-                rows,
-                why,
-                f"Look at the log of the Nextcloud on {instance.get('host') or name}.",
-                said,
-            )
+        tls = evidence.get("tls") or {}
+        if tls.get("kind") == "unknown_ca":
+            unknown[urlsplit(str(evidence.get("url", ""))).hostname or ""] = rows, tls.get("text", "")
+            continue
+        word = nextcloud_network(case, id_, evidence) or nextcloud_answer(case, id_, evidence)
+        if word:
+            inside = evidence.get("inside") or {}
+            said = [f"wget in signalling: {inside['text']}" if inside.get("text") else "", tls.get("text", "")]
+            case.found(word.cause, rows, word.why, word.mend, said)
     if unknown:
         of = f"certificate{'s' if len(unknown) > 1 else ''} of {', '.join(unknown)}"
         why = f"The HPB does not know the authority of the {of}."
         mend = f"Add its PEM file to hpb_ca_files, then run {RUN}deploy"
         rows = [row for found, _text in unknown.values() for row in found]
         case.found("ca-at-hpb", rows, why, mend, unique(text for _rows, text in unknown.values()))
+
+
+def nextcloud_network(case: Case, id_: str, evidence: Mapping[str, Any]) -> Word | None:
+    """Return why no question of the HPB comes to a Nextcloud, None when one does."""
+    inside, tls, answer = (evidence.get(part) or {} for part in ("inside", "tls", "answer"))
+    name = urlsplit(str(evidence.get("url", ""))).hostname or ""
+    kind, address = inside.get("kind", ""), str(inside.get("address") or "")
+    stage = answer.get("stage", "")
+    there = reach_host(case, id_)
+    if kind == "name":
+        why = f"{case.host} cannot resolve the name {name} of the Nextcloud."
+        mend = f"Give {name} an address in the DNS of {case.host}, or name it in hpb_resolve and run {RUN}deploy"
+        return Word("dns-nextcloud", why, mend)
+    if (
+        elsewhere(case, id_, address)
+        and (kind or tls.get("kind") or not inside.get("nextcloud"))
+        and not is_genuine(evidence)
+    ):
+        right = and_list(right_addresses(case, id_))
+        why = f"{name} leads to {address} for {case.host}, but the Nextcloud is at {right}."
+        mend = (
+            f"Correct the DNS or /etc/hosts of {case.host}, or set hpb_resolve: {{{name}: {right}}} and run {RUN}deploy"
+        )
+        return Word("dns-nextcloud", why, mend)
+    if tls.get("kind") in ("expired", "not_yet_valid", "wrong_name"):
+        word = "is for another name" if tls["kind"] == "wrong_name" else "is not valid now"
+        mend = f"Renew it there{', or correct talk_url' if tls['kind'] == 'wrong_name' else ''}."
+        return Word("nextcloud-certificate", f"The certificate of the Nextcloud {name} {word}.", mend)
+    at = f"{name} ({address})" if address else name
+    if stage == "answer" and answer.get("kind") != "timeout":
+        why = (
+            f"The Nextcloud {at} takes the connection of {case.host} and ends it without an answer ({answer['text']})."
+        )
+        mend = f"On {there}: look at the log of its web server, and for a firewall between the two that looks into HTTP"
+        return Word("nextcloud-cut-off", why, mend)
+    if stage == "answer":
+        why = f"The Nextcloud {at} takes the connection of {case.host}, but gives no answer in time."
+        mend = (
+            f"On {there}: see whether all PHP workers are busy (pm.max_children of PHP-FPM, whose log says that it was "
+            "reached; MaxRequestWorkers of Apache) and whether the database answers"
+        )
+        return Word("nextcloud-busy", why, mend)
+    if stage == "tls" and answer.get("kind") == "timeout":
+        why = f"The Nextcloud {at} takes the connection of {case.host}, but TLS does not come about in time."
+        mend = (
+            f"On {there}: restart its web server, and see that the way there takes packets of full size (a tunnel or "
+            "DS-Lite needs a smaller MTU on one of the two)"
+        )
+        return Word("nextcloud-no-tls", why, mend)
+    if stage == "tls" and tls.get("kind") == "tls":
+        why = f"The Nextcloud {at} does not speak TLS as expected ({answer.get('text') or tls.get('text')})."
+        return Word("nextcloud-no-tls", why, f"On {there}: serve HTTPS on that port, or correct talk_url")
+    if kind in ("refused", "timeout", "unreachable"):
+        word = {"refused": "refuses the connection", "timeout": "does not answer", "unreachable": "has no route"}[kind]
+        why = f"From {case.host} the Nextcloud {name} ({address}) {word}."
+        mend = f"Start its web server and open TCP 443 there for {', '.join(case.coming())}"
+        return Word("nextcloud-unreachable", why, mend)
+    return None
+
+
+def is_genuine(evidence: Mapping[str, Any]) -> bool:
+    """Whether who was asked at a Nextcloud's address has a certificate for its name."""
+    answer = evidence.get("answer") or {}
+    if not str(evidence.get("url", "")).startswith("https://") or (evidence.get("tls") or {}).get("kind"):
+        return False
+    return answer.get("stage", "connect") in ("", "answer")
+
+
+def nextcloud_answer(case: Case, id_: str, evidence: Mapping[str, Any]) -> Word | None:
+    """Return why what answers the HPB at a Nextcloud's address is not Talk, None when it is."""
+    answer, url = evidence.get("answer") or {}, str(evidence.get("url", ""))
+    name = urlsplit(url).netloc
+    if "untrusted" in (answer.get("marks") or []):
+        trusted = (case.instances.get(id_, {}).get("nextcloud") or {}).get("trusted_domains") or []
+        mend = case.occ(id_, f"config:system:set trusted_domains {len(trusted) or 9} --value={name}")
+        return Word("trusted-domain", f"The Nextcloud does not answer at {name}, which is no trusted domain.", mend)
+    word = _nextcloud_answer.judge(url, answer, case.coming())
+    status = max(answer.get("status", 0), (evidence.get("inside") or {}).get("status", 0))
+    if word or status < 500:
+        return word
+    why = f"The web server of {urlsplit(url).hostname} answers {status}."
+    there = case.instances.get(id_, {}).get("host") or name
+    return Word("nextcloud-error", why, f"Look at the log of the Nextcloud on {there}.")
 
 
 def right_addresses(case: Case, id_: str) -> list[str]:
@@ -745,10 +909,16 @@ def is_bridge(address: str) -> bool:
 
 
 def elsewhere(case: Case, id_: str, address: str) -> bool:
-    """Whether the HPB takes a Nextcloud to be at an address that is neither its own nor its name's there."""
+    """Whether the HPB takes a Nextcloud to be at an address that is neither its own nor its name's there.
+
+    A proxy in the internet, and what has several addresses of others, gives each one another choice of them.
+    """
     reach = case.reaches.get(id_) or {}
-    known = set(reach.get("own_addresses") or []) | set(reach.get("own_name_addresses") or [])
-    return bool(address and right_addresses(case, id_) and address not in known)
+    own, named = set(reach.get("own_addresses") or []), set(reach.get("own_name_addresses") or [])
+    several = len({one for one in named if ":" not in one} or named) > 1 and not named & own
+    if several or case.proxy_of({address, *named}):
+        return False
+    return bool(address and right_addresses(case, id_) and address not in own | named)
 
 
 def to_backend(case: Case) -> None:
@@ -757,7 +927,8 @@ def to_backend(case: Case) -> None:
         return
     groups: dict[tuple[str, str, str], list[str]] = {}
     for id_, reach in case.reaches.items():
-        if reach["failed_at"] not in ("", "request") and not case.satisfied(id_):
+        late = reach["failed_at"] == "request" and reach.get("kind") == "timeout"
+        if (late or reach["failed_at"] not in ("", "request")) and not case.satisfied(id_):
             groups.setdefault(no_way(case, reach), []).append(id_)
     for (cause, why, mend), ids in groups.items():
         if not cause:
@@ -810,9 +981,17 @@ def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
         why = f"The authority of the certificate of {domain} is unknown on {{hosts}}."
         mend = "On {hosts}: occ security:certificates:import ca.pem, or set talk_verify_tls: false for it"
         return "ca-at-nextcloud", why, mend
+    if step == "tls" and kind == "timeout":
+        why = f"{domain} takes the connection of {{hosts}}, but TLS does not come about in time."
+        mend = "See that the way between the two takes packets of full size (a tunnel or DS-Lite needs a smaller MTU)"
+        return "hpb-no-answer", why, mend
     if step == "tls":
         why = f"TLS between {{hosts}} and {domain} does not come about ({braced(text or kind)})."
         return "hpb-tls", why, "Look for a proxy before {hosts} that shows a certificate of its own."
+    if kind == "timeout":
+        why = f"{domain} takes the connection of {{hosts}}, but gives no answer in time."
+        mend = f"On {case.host}: see what it is busy with (docker stats), and the log of the proxy there"
+        return "hpb-no-answer", why, mend
     if kind == "status":
         why = f"{domain} answers {{hosts}} with {braced(text)}, expected the welcome of the signaling server."
         return "hpb-answer", why, "Look at the proxy between {hosts} and the HPB."
@@ -860,6 +1039,8 @@ def secrets(case: Case) -> None:
     if wrong:
         why = "Talk holds another backend secret than the HPB; nobody can join a call there."
         mend = f"Run {RUN}register -e instance={','.join(ids['wrong'])}"
+        # Each question with the wrong secret has counted.
+        mend += "".join(f". Then {case.forgotten(id_, case.counted(id_))}" for id_ in ids["wrong"] if case.counted(id_))
         case.found("backend-secret", wrong, why, mend, ["Talk answers invalid_request to a signed question"])
     refused_turn: dict[str, list[Mapping[str, Any]]] = {}
     for row in turn_refused(case):
@@ -1010,6 +1191,58 @@ def ports(case: Case) -> None:
             case.blocked("host-firewall", left, f"A rule of {case.host} itself stops {text}.", (text,))
 
 
+# --- what nobody's call has shown ---------------------------------------------------------------------------------
+
+
+def pages(case: Case) -> None:
+    """What a proxy before a Nextcloud, or one that it does not know of, keeps its pages and its requests from."""
+    for id_, evidence in case.part("nextclouds").items():
+        page, url = evidence.get("page") or {}, str(evidence.get("url", ""))
+        place = {"instance": id_, "step": "hello", "what": "pages of the Nextcloud", "warning": True}
+        for word in _nextcloud_answer.policies(url, str(case.context.get("url") or ""), page.get("headers") or {}):
+            case.found(word.cause, [], word.why, word.mend, **place)
+        facts = case.instances.get(id_, {}).get("nextcloud") or {}
+        if not facts.get("overwriteprotocol") and _nextcloud_answer.takes_itself_for_http(url, page):
+            why = (
+                "Asked by https, the Nextcloud takes itself for http, so the HPB refuses (403) what it sends when "
+                "somebody joins a call: a proxy before it ends TLS, and it does not know of that."
+            )
+            mend = case.occ(id_, "config:system:set overwriteprotocol --value=https")
+            rows = case.failed(*USER_CALLS, instance=id_)
+            seen = [f"{url}/ leads to {page['location']}"]
+            case.found("overwriteprotocol", rows, why, mend, seen, **{**place, "what": "address of the Nextcloud"})
+
+
+def own_name(case: Case) -> None:
+    """The signaling server does not reach itself by its public name, which calls between its Nextclouds need."""
+    found = case.part("own_name")
+    federating = [id_ for id_, instance in case.instances.items() if (instance.get("talk") or {}).get("federation")]
+    if case.dark or not found or not federating or len(case.instances) < 2:
+        return
+    inside, tls, answer = (found.get(part) or {} for part in ("inside", "tls", "answer"))
+    address = str(inside.get("address") or "")
+    if inside.get("kind") == "name":
+        why = f"The signaling server cannot resolve its own name {case.domain}"
+    elif inside.get("kind") in ("refused", "timeout", "unreachable") or answer.get("stage") in ("connect", "answer"):
+        why = f"The signaling server does not reach its own name {case.domain} at {address or 'any address'}"
+    elif tls.get("kind"):
+        why = (
+            f"The signaling server does not trust who answers at its own name {case.domain} ({address}: {tls['text']})"
+        )
+    elif "welcome" not in (answer.get("marks") or []):
+        why = f"The signaling server finds something else than itself by its own name {case.domain} at {address}"
+    else:
+        return
+    mine = [one for one in case.inspection.get("addresses") or [] if not is_bridge(one)]
+    right = case.media_address() or str(case.context.get("proxy_address") or "") or (mine or ["ADDRESS_OF_THE_HPB"])[0]
+    mend = f"Set hpb_resolve: {{{case.domain}: {right}}} for the group hpb, then run {RUN}deploy"
+    if tls.get("kind") == "unknown_ca" and case.context.get("tls") == "private_ca":
+        mend = f"Run {RUN}deploy, which gives it the certificate of its own CA"
+    place = {"instance": ALL, "step": SERVER, "what": "own name", "warning": len(federating) < 2}
+    why += ", which a call between two of its Nextclouds (federation) needs."
+    case.found("own-name", [], why, mend, [f"federation is on for {and_list(federating)}"], **place)
+
+
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 CAUSES: tuple[Callable[[Case], None], ...] = (
@@ -1026,6 +1259,7 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     session_limit,
     maintenance,
     own_address,
+    brute_force,
     to_nextcloud,
     https_closed,
     to_backend,
@@ -1034,6 +1268,8 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     turn_proxied,
     turn_address,
     ports,
+    own_name,
+    pages,
 )
 
 # How the run of the probe (_probe_run) begins to speak of a step for which no time was left.
@@ -1052,10 +1288,11 @@ PROGRAM_OF = {
 def rest(case: Case) -> None:
     """Say what no cause above explains: as the probe and Talk say it, with the evidence where they do not know."""
     # Steps that a cause for all makes wait for their time leave none for the others.
-    if any(finding.instance == ALL for finding in case.findings):
+    if any(finding.instance == ALL and finding.status == _probe.FAILED for finding in case.findings):
         case.open = [row for row in case.open if not row["cause"].startswith(UNFINISHED)]
     # What a user meets follows from what ails the instance: with that mended, the next verification says what is left.
-    sick = {id_ for finding in case.findings for id_ in finding.instance.split(", ")}
+    failed = [finding for finding in case.findings if finding.status == _probe.FAILED]
+    sick = {id_ for finding in failed for id_ in finding.instance.split(", ")}
     case.open = [
         row for row in case.open if not row["step"].startswith(USER) or row["instance"] not in sick and ALL not in sick
     ]
@@ -1063,7 +1300,11 @@ def rest(case: Case) -> None:
     for row in case.open:
         groups.setdefault((row["instance"], row["cause"], row["remedy"]), []).append(row)
     for (_instance, cause, remedy), rows in groups.items():
-        known = bool(remedy) and not remedy.startswith(UNKNOWN) or rows[0]["step"] == CHECK
+        if rows[0]["step"] == CHECK and not remedy:
+            remedy = (
+                f"{case.occ(rows[0]['instance'], 'setupchecks')}; or see Administration settings, Talk, in the browser"
+            )
+        known = bool(remedy) and not remedy.startswith(UNKNOWN)
         way = _probe.way(rows[0]["step"])
         program = "coturn" if way.startswith("turn-") else PROGRAM_OF.get(way, "signalling")
         # What no container can know of.
@@ -1094,7 +1335,8 @@ def merged(findings: Sequence[Finding]) -> list[Finding]:
             name: ", ".join(unique(f"{getattr(before, name)}, {getattr(finding, name)}".split(", ")))
             for name in ("instance", "step", "what")
         }
-        result[key] = replace(before, seen=seen, **lists)
+        status = _probe.FAILED if _probe.FAILED in (before.status, finding.status) else finding.status
+        result[key] = replace(before, seen=seen, status=status, **lists)
     return list(result.values())
 
 
@@ -1110,9 +1352,11 @@ def diagnose(
     `reaches` those of hpb_reach, each with the id of its instance and its host. `context` has url, domain, turn_server,
     public_ip, media_ip, cdn (networks of proxies in the internet), hpb_host, tls, resolve (name: address),
     certificate_days (days left below which a certificate is a finding; 14), proxy (own for our Traefik, else
-    hpb_proxy), proxy_dir (where the files for another one are), time (the controller's clock when the inspection began,
-    Unix seconds), and instances: each with id, url, urls, host, check (available, ok, sentence), nextcloud and talk (as
-    talk_info returns them, {} when it was not asked).
+    hpb_proxy), proxy_dir (where the files for another one are), profile (of the network: host or bridge), proxy_address
+    (at which the proxy is asked on the HPB's host), time (the controller's clock when the inspection began, Unix
+    seconds), and instances: each with id, url, urls, host, check (available, ok, sentence, cause, mend), nextcloud and
+    talk (as talk_info returns them, {} when it was not asked), occ (how it is begun there), and attempts (what
+    talk_attempts returns, {} when it was not asked).
     """
     case = Case(report, inspection, reaches, context)
     for cause in CAUSES:

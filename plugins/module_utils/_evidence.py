@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import html
 import http.client
 import json
 import os
@@ -17,9 +18,10 @@ import re
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _logs, _ordinary
 
@@ -32,6 +34,17 @@ LINE_LENGTH = 300
 GREETINGS = 2
 # Seconds for each of them.
 GREETING_SECONDS = 2
+# Of a page no more is read than what its title stands in.
+PAGE_BYTES = 64 * 1024
+# Headers of a Nextcloud's answer that say who answers, or what its pages may do.
+COUNTING_HEADERS = (
+    "www-authenticate",
+    "cf-mitigated",
+    "x-nextcloud-maintenance-mode",
+    "content-security-policy",
+    "permissions-policy",
+    "feature-policy",
+)
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NAMED_SECRET = re.compile(r"(?i)\b(secret|password|passwd|token|apikey|credential)(\"?\s*[:=]\s*\"?)([^\s\"',;]+)")
@@ -42,6 +55,13 @@ _RELEVANT = re.compile(
     r"unable|cannot|can't|could not|invalid|unknown authority|x509|too many|throttl\w*|killed|oom|waiting for|"
     r"out of memory|does not match|not responding|unreachable|exceeded)\b"
 )
+
+# By what an answer is known: to one of Nextcloud's interfaces, its refusal of a name, and a signaling server's welcome.
+MARKS = {
+    "ocs": re.compile(r'"ocs"|<ocs>|CSRF check failed'),
+    "untrusted": re.compile(r"(?i)trusted domain error|untrusted domain"),
+    "welcome": re.compile(r'"nextcloud-spreed-signaling"'),
+}
 
 # Flags of OpenSSL (x509_vfy.h) that Python names only in part: a certificate counts as its own authority, at any time.
 _PARTIAL_CHAIN = 0x80000
@@ -281,10 +301,8 @@ def tls(address: str, port: int, name: str, context: ssl.SSLContext, timeout: fl
 def certificate(address: str, port: int, name: str, timeout: float) -> dict[str, Any]:
     """Return the certificate that a server shows for `name`, valid or not: names, issuer and times in Unix seconds."""
     empty = {"error": "", "kind": "", "names": [], "issuer": "", "not_before": 0.0, "not_after": 0.0}
-    blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
     try:
-        with secured(address, port, name, blind, timeout) as connection:
+        with secured(address, port, name, blind(), timeout) as connection:
             shown = ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"")
         # Python decodes only certificates that it has verified, so this one is made its own authority.
         seeing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -323,6 +341,79 @@ def http_request(
         return {**empty, "kind": network_kind(error), "text": reason(error)}
     finally:
         connection.close()
+
+
+class Place(NamedTuple):
+    """Where a request goes: `name` is whom it is meant for; without a context it is http. Seconds count per step."""
+
+    address: str
+    port: int
+    name: str
+    context: ssl.SSLContext | None
+    seconds: float
+
+
+def ask(place: Place, path: str, headers: Mapping[str, str], body: bytes | None = None) -> dict[str, Any]:
+    """Send a GET, or a POST when there is a body, step by step.
+
+    Returns `stage`, the step that did not come about (name, connect, tls, answer; "" when there is an answer), with
+    `kind` and `text`; `tls`, the kind and text of a certificate that does not hold, with which the request is sent all
+    the same; `seconds` until the answer; and of that `status`, `type`, `location`, `title` of a page, `headers` (those
+    that count, in small letters, each a list), and `marks`, the keys of MARKS that are found in it.
+    """
+    address, port, name, context, timeout = place
+    found: dict[str, Any] = {"stage": "connect", "kind": "", "text": "", "tls": {"kind": "", "text": ""}, "status": 0}
+    found.update(type="", location="", title="", headers={}, marks=[], seconds=0.0)
+    began = time.monotonic()
+    try:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((address, port), timeout))
+            found["stage"] = "tls"
+            if context:
+                try:
+                    connection = stack.enter_context(context.wrap_socket(connection, server_hostname=name))
+                except ssl.SSLCertVerificationError as error:
+                    found["tls"] = {"kind": network_kind(error), "text": reason(error)}
+                    connection = stack.enter_context(socket.create_connection((address, port), timeout))
+                    connection = stack.enter_context(blind().wrap_socket(connection, server_hostname=name))
+            found["stage"] = "answer"
+            http_connection = http.client.HTTPConnection(name, port, timeout=timeout)
+            http_connection.sock = connection
+            # The port is named only where it is not the usual one.
+            host = f"[{name}]" if ":" in name else name
+            host += "" if port == (443 if context else 80) else f":{port}"
+            http_connection.request(
+                "GET" if body is None else "POST", path, body=body, headers={"Host": host, **headers}
+            )
+            response = http_connection.getresponse()
+            text = response.read(PAGE_BYTES).decode("utf-8", "replace")
+            received = response.headers
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        kind = network_kind(error)
+        stage = "name" if kind == "name" else found["stage"]
+        return {**found, "stage": stage, "kind": kind, "text": reason(error)}
+    kept = {key: received.get_all(key) or [] for key in COUNTING_HEADERS}
+    title = re.search(r"(?is)<title[^>]*>(.*?)</title>", text)
+    return {
+        **found,
+        "stage": "",
+        "seconds": round(time.monotonic() - began, 2),
+        "status": response.status,
+        "type": (received.get("Content-Type") or "").partition(";")[0].strip().lower(),
+        "location": received.get("Location") or "",
+        "title": " ".join(html.unescape(title.group(1)).split())[:80] if title else "",
+        "headers": {
+            key: [" ".join(value.split())[:LINE_LENGTH] for value in values] for key, values in kept.items() if values
+        },
+        "marks": [mark for mark, pattern in MARKS.items() if pattern.search(text)],
+    }
+
+
+def blind() -> ssl.SSLContext:
+    """Return a context that takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def local(port: int, path: str, timeout: float, address: str = LOOPBACK) -> dict[str, Any]:

@@ -14,6 +14,7 @@ secrets are masked in that.
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import re
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _occ_lock, _occ_reach
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ_errors import (
     CommandFailed,
+    DatabaseAway,
     Maintenance,
     NotConfirmed,
     NotInstalled,
@@ -37,6 +39,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ_errors imp
     TalkUnavailable,
     TimedOut,
     UpgradeNeeded,
+    WrongPhp,
     WrongUser,
 )
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ_reach import (
@@ -154,16 +157,38 @@ def decode(text: str) -> Any:
 
 
 def shown(text: str, secrets: tuple[str, ...]) -> str:
-    """Return the start of `text` for a message, `: ...`, or nothing when it could hold a secret that we do not know."""
-    words = [line.strip() for line in text.splitlines() if line.strip() and not re.search(r"^talk:.*\[", line.strip())]
-    line = " ".join(words)
-    if not line or "{" in line or "[" in line or "secret:" in line:
-        return ""
+    """Return the start of `text` for a message, `: ...`, as far as no secret can stand in it that we do not know.
+
+    That is up to where data begins. What databases and Symfony write in brackets is none (`SQLSTATE[HY000] [2002]`).
+    """
+    lines = [plain(line) for line in text.splitlines()]
+    line = " ".join(line for line in lines if line and not re.search(r"^talk:.*\[", line))
+    data = DATA.search(line)
+    line = line[: data.start()] if data else line
     for secret in secrets:
         line = line.replace(secret, MASK)
-    return f": {line[:200].rstrip('. ')}"
+    line = LONG_WORD.sub(MASK, line)[:SHOWN].rstrip(". ;:,")
+    return f": {line}" if line else ""
 
 
+def plain(text: str) -> str:
+    """Return a line without the marks of a web page, which some errors have although nobody sees them in one."""
+    return " ".join(html.unescape(re.sub(r"</?[a-zA-Z][^<>]*>", " ", text)).split())
+
+
+SHOWN = 300
+"""Characters of occ's words that a message has at most."""
+DATA = re.compile(r"\{|\bsecret\b[\"']?\s*[:=]|\[(?![\w\\. -]*\])", re.IGNORECASE)
+LONG_WORD = re.compile(r"(?<![\w/\\.-])[A-Za-z0-9+=_-]{32,}(?![\w/\\.])")
+"""What may be a secret although none is expected there; no path and no name of a class."""
+PHP_VERSION = re.compile(
+    r"requires at least PHP ?(?P<least>[\d.]*\d)|is not compatible with PHP ?>= ?(?P<below>[\d.]*\d)", re.IGNORECASE
+)
+PHP_RUNNING = re.compile(r"You are currently running (?:PHP )?(\d[\w.+~-]*\w)")
+PHP_LACKS = re.compile(
+    r"The (\w+) extensions? (?:is|are) required|PHP module ([\w ]+?) not installed|could not find driver"
+)
+DATABASE = re.compile(r"SQLSTATE\[|Failed to connect to the database|Doctrine\\DBAL\\Exception", re.IGNORECASE)
 FATAL = re.compile(r"^(?:PHP )?(?:Fatal|Parse) error: .*|^An unhandled exception has been thrown:\s*.*", re.MULTILINE)
 UPGRADE = "require upgrade"
 """Part of what occ prints on standard error when an upgrade waits."""
@@ -187,6 +212,23 @@ DONE = {
 """How commands that change something say that it is done; none of these texts is ever translated."""
 
 
+def _raise_for_php(text: str, reach: Reach) -> None:
+    """Raise `WrongPhp` when Nextcloud says that the PHP is not one for it (lib/versioncheck.php, console.php)."""
+    version, running = PHP_VERSION.search(text), PHP_RUNNING.search(text)
+    if version:
+        wanted = f"PHP {version['least']} or newer" if version["least"] else f"a PHP older than {version['below']}"
+        found = f"PHP {running.group(1)}" if running else "another one"
+        raise WrongPhp(f"{reach.where} wants {wanted}, but is run by {found}; {reach.hints.php}.")
+    lacks = PHP_LACKS.search(text)
+    # Without pcntl, which is also said to be required, occ works.
+    if lacks and "control" not in (lacks.group(1) or ""):
+        name = next((f"the extension {word}" for word in lacks.groups() if word), "the driver of its database")
+        raise WrongPhp(
+            f"{reach.where} is run by a PHP without {name}; install that for the command line as well, or "
+            f"{reach.hints.php}."
+        )
+
+
 def raise_for(
     result: Result, reach: Reach, command: str, *, bare: bool = False, fed: bool = False, secrets: tuple[str, ...] = ()
 ) -> None:
@@ -208,7 +250,13 @@ def raise_for(
         )
     if re.search(r"^Could not open input file", out, re.MULTILINE):
         raise OccNotFound(no_occ(reach))
+    _raise_for_php(out + "\n" + err, reach)
     fatal = FATAL.search(out) or FATAL.search(err)
+    if fatal and DATABASE.search(fatal.group(0)):
+        raise DatabaseAway(
+            f"{where} does not get into the database of this Nextcloud{shown(fatal.group(0), secrets)}; start the "
+            "database, or see what config.php says of it (dbhost, dbuser)."
+        )
     if fatal:
         raise PhpFatal(
             f"{where} was stopped by a PHP error at '{command}'{shown(fatal.group(0), secrets)}; "

@@ -72,6 +72,14 @@ class WrongUser(OccError):
     """occ ran, or would have run, as a user who does not own config.php."""
 
 
+class WrongPhp(OccError):
+    """The PHP that runs occ is too old or too new for this Nextcloud, or lacks an extension that it needs."""
+
+
+class DatabaseAway(OccError):
+    """Nextcloud does not get into its database."""
+
+
 class NotInstalled(OccError):
     """This Nextcloud was never set up."""
 

@@ -89,16 +89,29 @@ class Account:
 
 
 class Hints(NamedTuple):
-    """What to do when occ is not there, runs as the wrong user, or gets no standard input; parts of sentences."""
+    """What to do when occ is not there, runs as the wrong user, gets no standard input, or is run by the wrong PHP.
+
+    Parts of sentences.
+    """
 
     path: str
     user: str
     stdin: str
+    php: str
 
 
 PATH_HINT = "set occ (talk_occ in the inventory) to the path of the occ file of this Nextcloud"
 USER_HINT = "set user (talk_occ_user in the inventory) to the owner of config/config.php"
 STDIN_HINT = "see whether its PHP can read php://stdin"
+PHP_HINT = "set php (talk_php in the inventory) to the path of the PHP with which its web server runs it"
+PHPS = (
+    "usr/bin/php[0-9]*",
+    "usr/local/bin/php[0-9]*",
+    "opt/*/php*/bin/php",
+    "opt/*/php*/usr/bin/php",
+    "opt/*/php/*/bin/php",
+)
+"""Where distributions and hosting panels have a PHP for each version."""
 
 
 def execute(argv: list[str], stdin: str | None = None, account: Account | None = None, **environment: str) -> Result:
@@ -142,6 +155,9 @@ class Reach(Protocol):
     def hints(self) -> Hints:
         """What to do about faults that occ itself reports."""
 
+    def spelled(self) -> str:
+        """Return how a person starts occ on this host, without its arguments; exact once it has run."""
+
     def run(self, arguments: list[str], stdin: str | None) -> Result:
         """Start occ with `arguments`. Raises `OccError` when it could not even be started."""
 
@@ -172,7 +188,13 @@ class HostPath:
     @property
     def hints(self) -> Hints:
         """What to do about faults that occ itself reports."""
-        return Hints(PATH_HINT, USER_HINT, STDIN_HINT)
+        there = ", ".join(other_phps())
+        return Hints(PATH_HINT, USER_HINT, STDIN_HINT, f"{PHP_HINT}{f' ({there} are there)' if there else ''}")
+
+    def spelled(self) -> str:
+        """Return how a person starts occ."""
+        account = self._account or account_of(os.geteuid(), os.getegid())
+        return shlex.join(["sudo", "-u", account.name, self.php, self.occ])
 
     def run(self, arguments: list[str], stdin: str | None) -> Result:
         """Start occ, after finding out once who must run it."""
@@ -282,7 +304,12 @@ class InContainer:
     @property
     def hints(self) -> Hints:
         """What to do about faults that occ itself reports."""
-        return Hints(PATH_HINT, USER_HINT, STDIN_HINT)
+        return Hints(PATH_HINT, USER_HINT, STDIN_HINT, PHP_HINT)
+
+    def spelled(self) -> str:
+        """Return how a person starts occ."""
+        user = ["-u", self.user] if self.user else []
+        return shlex.join([self.engine, "exec", *user, self.container, self.php, self.occ])
 
     def run(self, arguments: list[str], stdin: str | None) -> Result:
         """Start occ, after finding out once who must run it."""
@@ -394,7 +421,12 @@ class InSnap:
     def hints(self) -> Hints:
         """What to do about faults that occ itself reports."""
         look = "look at 'snap services nextcloud' and 'snap logs nextcloud'"
-        return Hints(look, f"{look}, and see that root is the owner of config/config.php", look)
+        owner = f"{look}, and see that root is the owner of config/config.php"
+        return Hints(look, owner, look, "renew the snap with 'snap refresh nextcloud'")
+
+    def spelled(self) -> str:
+        """Return how a person starts occ."""
+        return "sudo nextcloud.occ"
 
     def run(self, arguments: list[str], stdin: str | None) -> Result:
         """Start occ. Raises `PermissionRefused` unless the task runs as root."""
@@ -497,15 +529,23 @@ class InPod:
             "set command (talk_occ_command in the inventory) instead of kubectl, with a program in it that becomes the "
             "owner of config/config.php"
         )
-        return Hints(PATH_HINT, user, STDIN_HINT)
+        return Hints(PATH_HINT, user, STDIN_HINT, PHP_HINT)
+
+    def _words(self, *options: str) -> list[str]:
+        """Return the words that start occ."""
+        choices = (("--context", self.context), ("--kubeconfig", self.kubeconfig))
+        places = (("-n", self.namespace), ("-c", self.container))
+        words = ["kubectl", *_given(choices), "exec", *_given(places), *options, self.pod]
+        return [*words, "--", self.php, self.occ]
+
+    def spelled(self) -> str:
+        """Return how a person starts occ."""
+        return shlex.join(self._words())
 
     def run(self, arguments: list[str], stdin: str | None) -> Result:
         """Start occ and raise what kubectl itself complains about."""
-        choices = (("--context", self.context), ("--kubeconfig", self.kubeconfig))
-        places = (("-n", self.namespace), ("-c", self.container))
-        words = ["kubectl", *_given(choices), "exec", *_given(places), *([] if stdin is None else ["-i"]), self.pod]
         try:
-            result = execute([*words, "--", self.php, self.occ, *arguments], stdin)
+            result = execute([*self._words(*([] if stdin is None else ["-i"])), *arguments], stdin)
         except ProgramMissing as error:
             raise EngineUnavailable(
                 f"{self.where} needs the program kubectl, which is not on this host; install it, or run this "
@@ -571,7 +611,12 @@ class ByCommand:
             f"{correct}, whose end is the path of the occ file of this Nextcloud",
             f"{correct}, so that occ runs as the owner of config/config.php",
             f"{correct}, in which docker, podman and kubectl exec need -i, and ssh must not have -n",
+            f"{correct}, so that it runs the PHP with which its web server runs it",
         )
+
+    def spelled(self) -> str:
+        """Return how a person starts occ. The words themselves may be nobody's business."""
+        return "occ (by talk_occ_command)"
 
     def run(self, arguments: list[str], stdin: str | None) -> Result:
         """Start occ."""
@@ -621,6 +666,12 @@ def no_php(where: str, php: str) -> str:
     return (
         f"{where} needs the program {php}, which is not there; set php (talk_php in the inventory) to the path of PHP."
     )
+
+
+def other_phps() -> list[str]:
+    """Return the paths of the PHPs on this host that are there for one version each."""
+    found = {str(path) for pattern in PHPS for path in Path("/").glob(pattern)}
+    return sorted(path for path in found if re.search(r"\d", path) and re.fullmatch(r"php[\d.]*", Path(path).name))[:5]
 
 
 def find_account(user: str, where: str) -> Account:

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _internet
+
 ACCEPT, DROP, RETURN, JUMP, GOTO = "accept", "drop", "return", "jump", "goto"
 # Whether a condition holds; None: not known.
 Truth = Optional[bool]
@@ -130,7 +132,11 @@ def _source(packet: Packet, values: tuple[str, ...]) -> Truth:
     networks = _networks(values, packet.ipv6)
     if any(network.prefixlen == 0 for network in networks):
         return True
-    return None if packet.local and any(network.is_private for network in networks) else False
+    return (
+        None
+        if packet.local and any(not _internet.is_public(str(network.network_address)) for network in networks)
+        else False
+    )
 
 
 def _destination(packet: Packet, values: tuple[str, ...]) -> Truth:
@@ -263,7 +269,7 @@ def stops(
     parsed: list[list[Table]] = []
     for program, text in listings.items():
         parsed.append(nft_tables(text) if program == "nft" else iptables_tables(text, program.startswith("ip6")))
-    local = bool(addresses) and all(ipaddress.ip_address(address).is_private for address in addresses)
+    local = bool(addresses) and not any(map(_internet.is_public, addresses))
     found = []
     for protocol, first, last in spans:
         ports = f"{protocol} {first}" if first == last else f"{protocol} {first}-{last}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features, _proxy, _versions
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _features, _proxy, _signaling_client, _versions
 
 ALL = "all"
 OK, FAILED, WARNING, SKIPPED = "ok", "failed", "warning", "skipped"
@@ -181,6 +181,11 @@ def unreachable(error: BaseException, host: str) -> Verdict:
         return failed(
             f"{host} refuses the connection, so nothing listens there.",
             f"{RUN_DEPLOY} traefik, or that of your own proxy.",
+        )
+    if isinstance(error, _signaling_client.NoAnswer):
+        return failed(
+            f"{host} takes the connection, but gives no answer in time.",
+            "See on the HPB host what it is busy with (docker stats), and at the log of the proxy there.",
         )
     if isinstance(error, TimeoutError):
         return failed(
@@ -385,9 +390,20 @@ def request(url: str, status: int) -> Verdict:
 # What the server's HTTP client says when it does not reach a Nextcloud, and what that means. The first match counts.
 RESOLVE = ("cannot resolve the name of {url}", "Give the name an address in DNS or in hpb_resolve.")
 NO_ROUTE = ("finds no route to {url}", "Check network and firewall between the two.")
-NO_ANSWER = ("gets no answer from {url} in time", "Open its firewall for the HPB host, and check that it is up.")
+NO_ANSWER = (
+    "gets no answer from {url} in time",
+    "See there whether its firewall lets the HPB host in, whether all PHP workers are busy, and whether its brute "
+    "force protection delays the HPB (occ security:bruteforce:attempts ADDRESS).",
+)
+REDIRECTED = (
+    "is sent on to another address by {url}",
+    "Let /ocs/v2.php/apps/spreed/ pass there without a login and a redirect, or correct talk_url.",
+)
 OTHER_NAME = ("gets a certificate for another name from {url}", "Correct the certificate or talk_url.")
-NO_JSON = ("gets no answer of Talk from {url}", "Check talk_url, the maintenance mode, and that Talk is enabled there.")
+NO_JSON = (
+    "gets no answer of Talk from {url}",
+    "Check talk_url, the maintenance mode, that Talk is enabled there, and that nothing before it asks for a login.",
+)
 BACKEND_ERRORS = (
     # What Go's resolver says begins so, whatever kept it from an answer (net.DNSError).
     ("dial tcp: lookup ", *RESOLVE),
@@ -407,12 +423,20 @@ BACKEND_ERRORS = (
     ("i/o timeout", *NO_ANSWER),
     ("deadline exceeded", *NO_ANSWER),
     ("timeout awaiting", *NO_ANSWER),
+    ("tls handshake timeout", *NO_ANSWER),
     ("connection reset", "is cut off by {url}", "Check its web server and the firewall between the two."),
     ("unsupported content type", *NO_JSON),
     ("unsupported_content_type", *NO_JSON),
     ("incomplete", *NO_JSON),
     ("invalid character", *NO_JSON),
-    ("throttled", "is throttled by {url}", "Take the HPB's address out of its brute force protection, then wait."),
+    ("not redirecting", *REDIRECTED),
+    ("stopped after 10 redirects", *REDIRECTED),
+    (
+        "throttled",
+        "is throttled by {url}",
+        "Let it forget the HPB's address (occ security:bruteforce:reset ADDRESS), and see that trusted_proxies names "
+        "the proxy before it.",
+    ),
 )
 # Those that a machine gives that is switched off, or the proxy before it.
 OFF = {RESOLVE[0], NO_ROUTE[0], NO_ANSWER[0], NO_JSON[0], "is refused the connection to {url}", "is cut off by {url}"}
@@ -435,10 +459,7 @@ def hello(url: str, code: str, message: str) -> Verdict:
     if code == "":
         return failed(f"{url} accepts a made-up ticket.", "Check what answers there: Talk would have refused it.")
     if code == "timeout":
-        return failed(
-            f"The HPB gets no answer from {url} in time.",
-            "Open the Nextcloud's firewall for the HPB host and check that the Nextcloud is up.",
-        )
+        return failed(f"The HPB {NO_ANSWER[0].format(url=url)}.", NO_ANSWER[1])
     if code == "invalid_request":
         return failed(
             f"{url} refuses the signature of the HPB: it holds another secret.",

@@ -171,7 +171,7 @@ STEP = shape(
     remedy=text,
     figures=figures,
 )
-FINDING = shape(instance=text, step=text, what=text, why=text, mend=text, seen=text)
+FINDING = shape(instance=text, step=text, what=text, why=text, mend=text, seen=text, status=one_of(WARNING, FAILED))
 CHECK = shape(available=true, ok=true, sentence=text)
 INSTANCE = shape(
     id=text,
@@ -288,14 +288,16 @@ def _instance(
     findings: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     check = seen.get("check") or {"available": False, "ok": True}
+    own = [item for item in findings if item.get("instance") == instance["id"]]
+    found = verdict(steps, check.get("ok") is not False)
     return {
         **instance,
-        "verdict": verdict(steps, check.get("ok") is not False),
+        "verdict": WARNING if found == OK and WARNING in {item.get("status") for item in own} else found,
         "nextcloud_version": seen.get("nextcloud"),
         "talk_version": seen.get("talk"),
         "check": check,
         "steps": steps,
-        "findings": [item for item in findings if item.get("instance") == instance["id"]],
+        "findings": own,
     }
 
 
@@ -368,7 +370,7 @@ def problems(report: Mapping[str, Any]) -> list[dict[str, str]]:
         for finding in item["findings"]:
             about = {states.get(step, FAILED) for step in re.split(r"[,\s]+", finding["step"])}
             owner = finding["instance"] if item["id"] == ALL and finding["instance"] not in ("", ALL) else place
-            status = FAILED if FAILED in about else WARNING
+            status = FAILED if FAILED in about and finding["status"] == FAILED else WARNING
             note(owner, status, " ".join(part for part in (finding["what"], finding["why"]) if part), finding["mend"])
         if not item["check"]["ok"]:
             note(place, FAILED, f"Talk's own check: {item['check']['sentence']}", "")

@@ -181,6 +181,10 @@ def _connection(parts: SplitResult, context: ssl.SSLContext | None, timeout: flo
     return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=context)
 
 
+class NoAnswer(TimeoutError):
+    """The server took the connection, and then nothing came in time."""
+
+
 def fetch(
     url: str,
     context: ssl.SSLContext | None,
@@ -190,16 +194,25 @@ def fetch(
 ) -> Answer:
     """Send a GET, or a POST when there is a body, and return the answer, redirects included as they are.
 
-    Raises OSError (with its TLS and name subclasses) and http.client.HTTPException.
+    Raises OSError (with its TLS and name subclasses; `NoAnswer` where the server took the connection) and
+    http.client.HTTPException.
     """
     parts = urlsplit(url)
     connection = _connection(parts, context, timeout)
+    connected = False
     try:
+        connection.connect()
+        connected = True
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET" if body is None else "POST", target, body=body, headers=headers or {})
         response = connection.getresponse()
         received = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, received, response.read(MAX_BODY))
+    except TimeoutError as error:
+        # The words are those of Python's ssl, which has no class for them.
+        if connected or "handshake" in str(error):
+            raise NoAnswer(str(error)) from error
+        raise
     finally:
         connection.close()
 

@@ -68,7 +68,8 @@ class State:
 
     `servers`, `turn`, `stun` are the lists as Talk keeps them. `secret` is the one that all signaling servers share
     (None: the key does not exist). `typed` names the keys that are typed arrays, `stored` those that exist.
-    `cli_url` is `overwrite.cli.url` of config.php, None when config.php was not read.
+    `cli_url` is `overwrite.cli.url` of config.php, None when config.php was not read. `federation`: its users may talk
+    with those of other Nextclouds.
     """
 
     installed: bool
@@ -82,6 +83,7 @@ class State:
     typed: frozenset[str]
     stored: frozenset[str]
     cli_url: str | None = None
+    federation: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ def parse(document: Any) -> State:
         typed=frozenset(key for key in (SIGNALING, TURN, STUN) if isinstance(app.get(key), (dict, list))),
         stored=frozenset(key for key in (SIGNALING, TURN, STUN) if app.get(key) is not None),
         cli_url=str(system.get(CLI_URL) or "") if isinstance(system, dict) else None,
+        federation=str(app.get("federation_enabled") or "").lower() in ("yes", "1", "true"),
     )
 
 

@@ -40,7 +40,7 @@ class Server:
 
     `cli_url`, `host`, `protocol`, `webroot` are `overwrite.cli.url`, `overwritehost`, `overwriteprotocol` and
     `overwritewebroot`; `all_in_one` is `one-click-instance`, which Nextcloud All-in-One sets. `trusted` has the trusted
-    domains, and `next_trusted` is the first index that is free for another one.
+    domains, and `next_trusted` is the first index that is free for another one. `proxies` are the trusted proxies.
     """
 
     version: str
@@ -53,6 +53,7 @@ class Server:
     protocol: str = ""
     webroot: str = ""
     all_in_one: bool = False
+    proxies: tuple[str, ...] = ()
 
 
 def parse_server(system: dict[str, Any], needs_upgrade: bool) -> Server:
@@ -60,6 +61,7 @@ def parse_server(system: dict[str, Any], needs_upgrade: bool) -> Server:
     trusted = system.get("trusted_domains") or {}
     if isinstance(trusted, list):
         trusted = dict(enumerate(trusted))
+    proxies = system.get("trusted_proxies") or ()
     return Server(
         version=str(system.get("version") or ""),
         maintenance=bool(system.get("maintenance")),
@@ -71,6 +73,7 @@ def parse_server(system: dict[str, Any], needs_upgrade: bool) -> Server:
         protocol=str(system.get("overwriteprotocol") or ""),
         webroot=str(system.get("overwritewebroot") or ""),
         all_in_one=str(system.get("one-click-instance")).lower() in ("true", "1"),
+        proxies=tuple(map(str, proxies.values() if isinstance(proxies, dict) else proxies)),
     )
 
 
@@ -183,6 +186,7 @@ def report(server: Server, state: State, url: str | None, secret: str | None, ur
             "overwriteprotocol": server.protocol,
             "overwritewebroot": server.webroot,
             "trusted_domains": list(server.trusted),
+            "trusted_proxies": list(server.proxies),
             "all_in_one": server.all_in_one,
         },
         "talk": {
@@ -190,6 +194,7 @@ def report(server: Server, state: State, url: str | None, secret: str | None, ur
             "enabled": state.enabled,
             "version": state.version,
             "signaling_mode": state.mode,
+            "federation": state.federation,
             "signaling_servers": signaling_side(state.servers, None, None)[SIGNALING],
             "turn_servers": [dict(zip(("schemes", "server", "protocols"), triple_of(entry))) for entry in state.turn],
             "stun_servers": list(state.stun),

@@ -35,6 +35,10 @@ options:
     description: Name at which the backend is reached, for which it must have a certificate.
     type: str
     required: true
+  url:
+    description: The URL of the signaling server, at which its own container must reach it. Empty is not tried.
+    type: str
+    default: ""
   base_dir:
     description: Directory of everything that is kept on the host.
     type: path
@@ -130,8 +134,9 @@ containers:
 signalling:
   description:
     - What the signaling server says on the loopback - C(status), C(version) and C(features) of its welcome, C(upgrade)
-      (101 when it takes a websocket), C(serverinfo) (since 2.0.3, else empty), and C(sessions) with the sessions,
-      limit and refusals of each backend.
+      (101 when it takes a websocket), C(serverinfo) (since 2.0.3, else empty), C(configured), when its configuration
+      with the secrets was written last (in Unix seconds), and C(sessions) with the sessions, limit and refusals of each
+      backend.
   type: dict
   returned: success
 nats:
@@ -179,6 +184,16 @@ nextclouds:
       (C(kind), C(status), C(address), C(text), C(maintenance), C(nextcloud)), and C(tls), whether its certificate holds
       for the authorities that the signaling server trusts (C(kind), C(text)). The latter is asked from the host, whose
       network the container shares.
+    - C(answer) is what a question like those of the signaling server came to there - the C(stage) that did not come
+      about (C(name), C(connect), C(tls), C(answer); empty when there was an answer), C(kind) and C(text) of why,
+      C(seconds), C(status), C(type), C(location), C(title) of a page, C(headers) that say who answered, and C(marks) by
+      which it is known (C(ocs) for Nextcloud, C(untrusted) where it does not know the name, C(welcome) for a signaling
+      server).
+    - C(page) has C(status), C(location) and C(headers) of the answer to the Nextcloud's own address.
+  type: dict
+  returned: success
+own_name:
+  description: The same of O(url), with C(url), C(inside), C(tls) and C(answer). Empty when that was not tried.
   type: dict
   returned: success
 """
@@ -195,6 +210,17 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidenc
 
 ASKED = ("nats", "janus", "signalling", "proxy")
 CAPABILITIES = "/ocs/v2.php/cloud/capabilities?format=json"
+WELCOME = "/api/v1/welcome"
+BACKEND = "/ocs/v2.php/apps/spreed/api/v3/signaling/backend"
+# As the signaling server asks, but for the header without which Nextcloud refuses at once (412): so nothing is counted
+# as a wrong secret, and nothing is delayed for that.
+QUESTION = {
+    "User-Agent": "nextcloud-spreed-signaling",
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+}
+# The authorities that the signaling server trusts besides the system's, below the base directory.
+AUTHORITIES = "signalling/config/authorities/hpb.pem"
 # All of them: what one keeps, another one may not show.
 FILTERS = {
     "nft": ["list", "ruleset"],
@@ -213,6 +239,14 @@ def text_of(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def modified(path: Path) -> float:
+    """Return when a file was written last, in Unix seconds; 0 for one that cannot be looked at."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 class Look:
@@ -262,6 +296,7 @@ class Look:
             "features": _evidence.features(welcome["headers"]),
             "upgrade": _evidence.upgrade(port, "/spreed", "", self.seconds, address, greetings=_evidence.GREETINGS),
             "serverinfo": parsed(info["body"]) if info["status"] == 200 else {},
+            "configured": modified(self.base / "signalling/config/server.conf"),
             "sessions": _evidence.session_limits(metrics["body"]) if metrics["status"] == 200 else {},
         }
 
@@ -325,40 +360,73 @@ class Look:
             "stops": _packet_filter.stops(listings, spans, interface, addresses),
         }
 
-    def nextcloud(self, url: str, running: bool, pins: dict[str, str]) -> dict[str, Any]:
-        """Return how the signaling server's container reaches a Nextcloud."""
+    def inside(self, url: str, running: bool) -> dict[str, Any]:
+        """Return how a request from inside the signaling server's container ends."""
+        if not running:
+            return {
+                "kind": "not asked",
+                "status": 0,
+                "address": "",
+                "text": "",
+                "maintenance": False,
+                "nextcloud": False,
+            }
+        wget = ["wget", "-S", "-T", str(self.seconds), "-O", "-", "--header", "OCS-APIRequest: true", url]
+        argv = [self.docker, "exec", "signalling", "timeout", str(2 * self.seconds), *wget]
+        return _evidence.wget_outcome(*self.module.run_command(argv))
+
+    def way(self, url: str, path: str, running: bool, pins: dict[str, str]) -> tuple[dict[str, Any], _evidence.Place]:
+        """Return how the signaling server's container reaches a path at an address, and where that is."""
         parts = urlsplit(url)
         name, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
-        inside = {"kind": "not asked", "status": 0, "address": "", "text": "", "maintenance": False, "nextcloud": False}
-        if running:
-            wget = ["wget", "-S", "-T", str(self.seconds), "-O", "-", "--header", "OCS-APIRequest: true"]
-            argv = [
-                self.docker,
-                "exec",
-                "signalling",
-                "timeout",
-                str(2 * self.seconds),
-                *wget,
-                url.rstrip("/") + CAPABILITIES,
-            ]
-            inside = _evidence.wget_outcome(*self.module.run_command(argv))
-        address = inside["address"] or pins.get(name.lower()) or name
-        tls = {"kind": "", "text": ""}
-        if parts.scheme == "https":
-            authorities = _evidence.trust(str(self.base / "signalling/config/authorities/hpb.pem"))
-            tls = _evidence.tls(address, port, name, authorities, self.seconds)
-        return {"url": url, "inside": inside, "tls": tls}
+        inside = self.inside(url.rstrip("/") + path, running)
+        context = None if parts.scheme == "http" else _evidence.trust(str(self.base / AUTHORITIES))
+        return inside, _evidence.Place(
+            inside["address"] or pins.get(name.lower()) or name, port, name, context, self.seconds
+        )
 
-    def nextclouds(self, running: bool) -> dict[str, Any]:
+    def nextcloud(self, url: str, running: bool, pins: dict[str, str]) -> dict[str, Any]:
+        """Return how the signaling server's container reaches a Nextcloud, and what answers there."""
+        inside, place = self.way(url, CAPABILITIES, running, pins)
+        path = urlsplit(url).path.rstrip("/")
+        answer, tls = answered(place, path + BACKEND, QUESTION, b"{}")
+        page = {} if answer["stage"] else answered(place, f"{path}/", {"Accept": "text/html"})[0]
+        kept = {key: page[key] for key in ("status", "location", "headers") if page and not page["stage"]}
+        return {"url": url, "inside": inside, "tls": tls, "answer": answer, "page": kept}
+
+    def own_name(self, running: bool, pins: dict[str, str]) -> dict[str, Any]:
+        """Return how the signaling server's container reaches its own public name."""
+        url = self.module.params["url"]
+        if not url or not running:
+            return {}
+        inside, place = self.way(url, WELCOME, running, pins)
+        answer, tls = answered(place, urlsplit(url).path.rstrip("/") + WELCOME, {})
+        return {"url": url, "inside": inside, "tls": tls, "answer": answer}
+
+    def pins(self, running: bool) -> dict[str, str]:
+        """Return the names that the signaling server's container has addresses for."""
+        if not running:
+            return {}
+        _code, hosts, _err = self.module.run_command([self.docker, "exec", "signalling", "cat", "/etc/hosts"])
+        return _evidence.pinned(hosts)
+
+    def nextclouds(self, running: bool, pins: dict[str, str]) -> dict[str, Any]:
         """Return how each Nextcloud is reached, several asked at a time."""
         wanted = self.module.params["nextclouds"]
-        hosts = ""
-        if running and wanted:
-            _code, hosts, _err = self.module.run_command([self.docker, "exec", "signalling", "cat", "/etc/hosts"])
-        pins = _evidence.pinned(hosts)
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             answers = pool.map(lambda item: self.nextcloud(item["url"], running, pins), wanted)
             return {item["id"]: answer for item, answer in zip(wanted, answers)}
+
+
+def answered(
+    place: _evidence.Place, path: str, headers: dict[str, str], body: bytes | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a request came to, and whether TLS came about with a certificate that holds (kind "")."""
+    answer = _evidence.ask(place, path, headers, body)
+    tls = answer.pop("tls")
+    if place.context and answer["stage"] in ("name", "connect", "tls"):
+        tls = {"kind": answer["kind"], "text": answer["text"]}
+    return answer, tls
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -377,6 +445,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "domain": {"type": "str", "required": True},
+            "url": {"type": "str", "default": ""},
             "base_dir": {"type": "path", "default": "/opt/nextcloud-talk-hpb"},
             "containers": {
                 "type": "list",
@@ -400,6 +469,7 @@ def main() -> None:
     error = look.engine_error()
     containers = {} if error else look.containers()
     running = containers.get("signalling", {}).get("state") == "running"
+    pins = look.pins(running)
     proc = Path("/proc/net")
     addresses = _evidence.host_addresses(text_of(proc / "fib_trie"), text_of(proc / "if_inet6"))
     janus, coturn = look.janus(), look.coturn()
@@ -417,7 +487,8 @@ def main() -> None:
         ),
         addresses=addresses,
         firewall=look.firewall(janus, coturn, addresses),
-        nextclouds=look.nextclouds(running),
+        nextclouds=look.nextclouds(running, pins),
+        own_name=look.own_name(running, pins),
     )
 
 

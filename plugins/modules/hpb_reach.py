@@ -130,7 +130,6 @@ import hmac  # noqa: E402
 import http.client  # noqa: E402
 import json  # noqa: E402
 import secrets  # noqa: E402
-import ssl  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -209,10 +208,7 @@ class Way:
         connection: http.client.HTTPConnection
         if self.secure:
             # The certificate was checked before, and what it came to was heeded.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            if not self.found["certificate"]["kind"]:
-                context = _evidence.trust()
+            context = _evidence.blind() if self.found["certificate"]["kind"] else _evidence.trust()
             connection = http.client.HTTPSConnection(self.name, self.port, timeout=self.seconds, context=context)
         else:
             connection = http.client.HTTPConnection(self.name, self.port, timeout=self.seconds)

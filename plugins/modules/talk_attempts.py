@@ -14,6 +14,7 @@ description:
   - Runs C(occ security:bruteforce:attempts) and returns how many requests with a wrong secret count for which address.
     Each delays all that comes from there, up to 25 seconds, which is longer than the signaling server waits.
   - With O(reset) those addresses are forgotten with C(occ security:bruteforce:reset), with all that counted for them.
+  - With O(secret) it is also said whether that is the one which Talk has stored, so whether more requests will count.
   - The module does not fail, since a Nextcloud that cannot be asked is found by what needs it.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -35,6 +36,15 @@ options:
     type: list
     elements: str
     required: true
+  near:
+    description:
+      - Whether the addresses of the host itself are asked for as well. A proxy comes with one of them, and where
+        C(trusted_proxies) does not name it, all that others do counts for it.
+    type: bool
+    default: false
+  secret:
+    description: The instance's backend secret, which is compared with the stored one.
+    type: str
   reset:
     description: Whether those for which something counts are forgotten.
     type: bool
@@ -55,14 +65,21 @@ counted:
   type: dict
   returned: always
   sample: {192.0.2.10: 3}
+secret_matches:
+  description: Whether the stored secret is O(secret).
+  type: bool
+  returned: when O(secret) is given and the stored one could be read
 sentence:
   description: Why that is not known. Empty when it is.
   type: str
   returned: always
 """
 
+import hmac  # noqa: E402
+from pathlib import Path  # noqa: E402
+
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _attempts  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _attempts, _evidence, _talk  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import (  # noqa: E402
     ARGUMENTS,
     Occ,
@@ -70,24 +87,39 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import (  
     reach_from,
 )
 
+PROC = ("/proc/net/fib_trie", "/proc/net/if_inet6")
+
+
+def own_addresses() -> list[str]:
+    """Return the addresses with which a program on this host may come to another one there."""
+    texts = [path.read_text(encoding="ascii") if path.exists() else "" for path in map(Path, PROC)]
+    return ["127.0.0.1", "::1", *_evidence.host_addresses(*texts)]
+
 
 def main() -> None:
     """Ask, reset where that is wanted, and say what was counted."""
     options = {
         **ARGUMENTS,
         "addresses": {"type": "list", "elements": "str", "required": True},
+        "near": {"type": "bool", "default": False},
+        "secret": {"type": "str", "no_log": True},
         "reset": {"type": "bool", "default": False},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     found: dict = {}
+    known: dict = {}
+    wanted, secret = module.params["addresses"], module.params["secret"]
     try:
-        occ = Occ(reach_from(module.params))
-        found = _attempts.counted(occ, module.params["addresses"])
+        occ = Occ(reach_from(module.params), (secret or "",))
+        if secret:
+            stored = _talk.read_state(occ).secret or ""
+            known = {"secret_matches": hmac.compare_digest(stored.encode(), secret.encode())}
+        found = _attempts.counted(occ, wanted + (own_addresses() if module.params["near"] else []))
         if module.params["reset"] and not module.check_mode:
             _attempts.reset(occ, found)
     except OccError as error:
-        module.exit_json(changed=False, counted=found, sentence=str(error))
-    module.exit_json(changed=bool(found) and module.params["reset"], counted=found, sentence="")
+        module.exit_json(changed=False, counted=found, sentence=str(error), **known)
+    module.exit_json(changed=bool(found) and module.params["reset"], counted=found, sentence="", **known)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ description:
   - Runs C(occ setupchecks) once and returns what Talk's own check of its backend says, the one that the administration
     settings show, with a verdict in one sentence.
   - All setup checks of the Nextcloud are run, which takes seconds. Only Talk's is looked at.
+  - Talk makes its signaling keys at their first use. When that is this check, it is made twice, since it fails then.
   - A wrong secret is never noticed by it. For that there is M(nextcloud_talk.hpb.call_probe).
   - The module does not fail, neither when the check finds an error nor when it cannot be run.
 author:
@@ -86,6 +87,14 @@ sentence:
   sample: >-
     The clocks of the Nextcloud's host and of the HPB's host differ by more than 45 seconds; let both follow a time
     server.
+cause:
+  description: Why it is not all well, the first part of RV(sentence). Empty without a result and when all is well.
+  type: str
+  returned: always
+mend:
+  description: What to do, the second part of RV(sentence). Empty without a result and when all is well.
+  type: str
+  returned: always
 severity:
   description: What Talk calls it, V(success), V(info), V(warning) or V(error). Empty without a result.
   type: str
@@ -120,6 +129,8 @@ def not_available(sentence: str) -> dict[str, Any]:
         "ok": True,
         "result": "not_available",
         "sentence": sentence,
+        "cause": "",
+        "mend": "",
         "severity": "",
         "description": "",
     }
@@ -127,14 +138,13 @@ def not_available(sentence: str) -> dict[str, Any]:
 
 def check(reach: Reach) -> dict[str, Any]:
     """Run the check and return the module's result. Raises `OccError`."""
-    found = _setup_check.read(reach)
-    if not found:
+    verdict = _setup_check.made(reach)
+    if not verdict:
         return not_available(
             f"{reach.where} belongs to a Nextcloud whose Talk is disabled or has no check of its backend; see "
             "Administration settings, Talk, in the browser."
         )
-    verdict = _setup_check.judge(str(found.get("severity") or ""), str(found.get("description") or ""))
-    return {"available": True, **vars(verdict)}
+    return {"available": True, **verdict.plain()}
 
 
 def main() -> None:

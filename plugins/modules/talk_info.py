@@ -109,6 +109,10 @@ nextcloud:
       description: Names under which it answers.
       type: list
       elements: str
+    trusted_proxies:
+      description: Proxies whom it believes from where a request comes.
+      type: list
+      elements: str
     all_in_one:
       description: Whether it is a Nextcloud All-in-One.
       type: bool
@@ -129,6 +133,9 @@ talk:
     signaling_mode:
       description: The setting of this name, normally empty.
       type: str
+    federation:
+      description: Whether its users may talk with those of other Nextclouds.
+      type: bool
     signaling_servers:
       description: Entries with C(server) and C(verify).
       type: list
@@ -167,6 +174,11 @@ cli_url_matches:
   description: Whether C(overwrite.cli.url) is one of O(nextcloud_urls).
   type: bool
   returned: when O(nextcloud_urls) is given
+occ:
+  description: How a person starts C(occ) on this host.
+  type: str
+  returned: success
+  sample: sudo -u www-data php /var/www/nc/occ
 problems:
   description: Each thing that would keep the backend from being registered or used, with what to do about it.
   type: list
@@ -201,7 +213,8 @@ def main() -> None:
     params = module.params
     urls = params["nextcloud_urls"]
     try:
-        occ = Occ(reach_from(params), (params["secret"] or "",))
+        reach = reach_from(params)
+        occ = Occ(reach, (params["secret"] or "",))
         server, state = _talk_report.read_all(occ, bare=True)
     except OccError as error:
         module.fail_json(msg=str(error))
@@ -215,7 +228,7 @@ def main() -> None:
         mend=params["mend"],
         further=result["urls_found"] if params["accept_found"] else (),
     )
-    module.exit_json(changed=False, problems=problems, **result)
+    module.exit_json(changed=False, problems=problems, occ=reach.spelled(), **result)
 
 
 if __name__ == "__main__":

@@ -416,6 +416,7 @@ def dns_of_nextcloud_missing(scene):
 def dns_of_nextcloud_wrong(scene):
     inside = scene.inspection["nextclouds"]["nc"]["inside"]
     inside.update(kind="timeout", status=0, address="203.0.113.9", text="download timed out", nextcloud=False)
+    scene.inspection["nextclouds"]["nc"]["tls"] = {"kind": "timeout", "text": "timed out"}
     scene.fail("nc", "hello", hello_error("nc", "context deadline exceeded"))
 
 
@@ -428,6 +429,129 @@ def nextcloud_firewalled(scene):
 def hpb_firewalled(scene):
     scene.stop_at("tcp", "timeout", "", "nc", "dev_nc")
     scene.check_fails("Talk cannot connect to the signaling server.", "nc", "dev_nc")
+
+
+def asked(scene, id_="nc", **answer):
+    """Let the HPB's host get this answer where a Nextcloud should be; the certificate there holds."""
+    whole = {"stage": "", "kind": "", "text": "", "seconds": 0.1, "status": 412, "type": "application/json"}
+    whole.update(location="", title="", headers={}, marks=["ocs"])
+    scene.inspection["nextclouds"][id_]["answer"] = {**whole, **answer}
+    return scene.inspection["nextclouds"][id_]
+
+
+NO_JSON = "unsupported_content_type"
+LATE = "context deadline exceeded"
+
+
+def page_of(status, **answer):
+    """A page where Talk should answer."""
+
+    def build(scene):
+        asked(scene, status=status, type="text/html", marks=[], **answer)
+        scene.fail("nc", "hello", hello_error("nc", NO_JSON))
+
+    return build
+
+
+def login_by_redirect(scene):
+    asked(scene, status=302, type="", marks=[], location="https://auth.example.org/login")
+    scene.fail("nc", "hello", hello_error("nc", 'Post "https://nc.example.org/": not redirecting to different host'))
+
+
+def behind_a_cdn(scene):
+    """Each one who asks is given another choice of the CDN's addresses, and a rule there refuses the HPB."""
+    page_of(403, title="Attention Required! | Cloudflare")(scene)
+    scene.inspection["nextclouds"]["nc"]["inside"].update(address="198.51.100.3", status=403, nextcloud=False)
+    scene.reach("nc")["own_name_addresses"] = ["198.51.100.1"]
+    scene.context["cdn"] = ["198.51.100.0/24"]
+
+
+def behind_several_addresses(scene):
+    page_of(401)(scene)
+    scene.inspection["nextclouds"]["nc"]["inside"].update(address="198.51.100.3", status=401, nextcloud=False)
+    scene.reach("nc")["own_name_addresses"] = ["198.51.100.1", "198.51.100.2"]
+
+
+def untrusted_name(scene):
+    page_of(400)(scene)
+    scene.inspection["nextclouds"]["nc"]["answer"]["marks"] = ["untrusted"]
+    scene.instance("nc")["nextcloud"]["trusted_domains"] = ["localhost", "old.example.org"]
+
+
+def stuck(stage, kind="timeout", text="timed out"):
+    """A Nextcloud that takes the connection."""
+
+    def build(scene):
+        evidence = asked(scene, stage=stage, kind=kind, text=text, status=0, type="", marks=[])
+        evidence["inside"].update(kind="timeout", status=0, text="download timed out", nextcloud=False)
+        evidence["tls"] = {"kind": kind, "text": text} if stage == "tls" else {"kind": "", "text": ""}
+        scene.fail("nc", "hello", hello_error("nc", LATE))
+
+    return build
+
+
+def counted(number, address="192.0.2.10", agrees=True, message=LATE, **facts):
+    """A Nextcloud that has counted wrong secrets."""
+
+    def build(scene):
+        asked(scene)
+        scene.instance("nc")["nextcloud"].update(facts)
+        scene.instance("nc")["occ"] = "docker exec -u 33 app php /var/www/html/occ"
+        if number:
+            scene.instance("nc")["attempts"] = {"counted": {address: number}, "secret_matches": agrees}
+        scene.inspection["signalling"]["configured"] = 1796083200.0
+        scene.fail("nc", "hello", hello_error("nc", message))
+
+    return build
+
+
+def wrong_secret_that_counts(scene):
+    wrong_backend_secret(scene)
+    scene.instance("nc")["attempts"] = {"counted": {"192.0.2.10": 3}, "secret_matches": False}
+
+
+def takes_itself_for_http(scene):
+    page = {"status": 302, "location": "http://nc.example.org/login", "headers": {}}
+    scene.inspection["nextclouds"]["nc"]["page"] = page
+    scene.instance("nc")["nextcloud"]["overwriteprotocol"] = ""
+
+
+def policy_of_a_proxy(**headers):
+    """Headers of the Nextcloud's pages."""
+
+    def build(scene):
+        kept = {name.replace("_", "-"): [value] for name, value in headers.items()}
+        scene.inspection["nextclouds"]["nc"]["page"] = {"status": 200, "location": "", "headers": kept}
+
+    return build
+
+
+def own_name(federating=2, **found):
+    """How the signaling server reaches its own name."""
+
+    def build(scene):
+        for id_ in IDS[:federating]:
+            scene.instance(id_)["talk"]["federation"] = True
+        whole = {
+            "inside": {"kind": "", "status": 200, "address": "192.0.2.10", "text": ""},
+            "tls": {"kind": "", "text": ""},
+            "answer": {"stage": "", "kind": "", "status": 200, "marks": ["welcome"]},
+        }
+        for part, values in found.items():
+            whole[part].update(values)
+        scene.inspection["own_name"] = whole
+
+    return build
+
+
+def backend_stuck(step):
+    """The HPB takes the connection of a Nextcloud and does not answer."""
+
+    def build(scene):
+        scene.stop_at(step, "timeout", "timed out", "nc")
+        scene.check_fails("Talk cannot connect to the signaling server.", "nc")
+
+    return build
 
 
 def controller_throttled(scene):
@@ -660,6 +784,47 @@ TABLE = [
     (made(hpb_firewalled), "hpb-unreachable", "dev_nc, nc", "not answer dev.example.org, nc.example.org", "TCP 443"),
     (made(controller_throttled), "throttled", "all", "address of the controller (429)", "Wait half an hour"),
     (made(nextcloud_throttled), "throttled", "nc", "its host nc.example.org (429)", "Wait half an hour"),
+    (made(page_of(403)), "access-page", "nc", "https://nc.example.org answers the HPB 403 with a web page, where Talk "
+     "answers in JSON: something before the Nextcloud asks for a login.", "without a login, or all that comes"),
+    (made(page_of(200, title="Log in")), "access-page", "nc", '200 with a web page ("Log in")',
+     "spreed/ and /ocs/v2.php"),
+    (made(page_of(503, title="Just a moment...")), "access-page", "nc", "(a challenge of Cloudflare)", "(192.0.2.10)"),
+    (made(login_by_redirect), "access-page", "nc", "sends the HPB on to auth.example.org (302)", "without a login"),
+    (made(behind_a_cdn), "access-page", "nc", "403 with a web page (a rule of Cloudflare)", "without a login"),
+    (made(behind_several_addresses), "access-page", "nc", "401 with a web page", "without a login"),
+    (made(page_of(404)), "nextcloud-path", "nc", "so /ocs/ does not come to a Nextcloud there", "Correct talk_url"),
+    (made(page_of(502)), "nextcloud-error", "nc", "nc.example.org answers 502", "Look at the log of the Nextcloud"),
+    (made(page_of(503, headers={"x-nextcloud-maintenance-mode": ["1"]})), "maintenance", "nc", "maintenance", "--off"),
+    (made(untrusted_name), "trusted-domain", "nc", "at nc.example.org, which is no trusted domain",
+     "On nc.example.org: occ config:system:set trusted_domains 2 --value=nc.example.org"),
+    (made(stuck("answer")), "nextcloud-busy", "nc", "(192.0.2.21) takes the connection of talk.example.org, but gives",
+     "pm.max_children"),
+    (made(stuck("answer", "other", "Remote end closed connection")), "nextcloud-cut-off", "nc",
+     "ends it without an answer (Remote end closed connection)", "On nc.example.org: look at the log of its web"),
+    (made(stuck("tls")), "nextcloud-no-tls", "nc", "but TLS does not come about in time", "MTU"),
+    (made(stuck("tls", "tls", "wrong version number")), "nextcloud-no-tls", "nc", "not speak TLS as expected (wrong",
+     "serve HTTPS on that port"),
+    (made(stuck("connect")), "nextcloud-unreachable", "nc", "(192.0.2.21) does not answer.", "open TCP 443 there"),
+    (made(backend_stuck("welcome")), "hpb-no-answer", "nc", "takes the connection of nc.example.org, but gives no",
+     "docker stats"),
+    (made(backend_stuck("request")), "hpb-no-answer", "nc", "takes the connection of nc.example.org", "docker stats"),
+    (made(backend_stuck("tls")), "hpb-no-answer", "nc", "TLS does not come about in time", "MTU"),
+    (made(counted(9)), "brute-force", "nc", "has counted 9 requests with a wrong secret from 192.0.2.10 in 12 "
+     "hours, so its brute force protection lets the HPB wait 25 s for each answer, which waits 10 s. The secrets agree "
+     "now, so these came before (those of the HPB are of 2026-12-01 00:00 UTC).",
+     "On nc.example.org: docker exec -u 33 app php /var/www/html/occ security:bruteforce:reset 192.0.2.10"),
+    (made(counted(6, agrees=False)), "brute-force", "nc", "wait 6.4 s for each answer, which waits 10 s. Talk holds "
+     "another backend secret than the HPB.", "register -e instance=nc. Then On nc.example.org: docker exec"),
+    (made(counted(12, "172.18.0.4", trusted_proxies=["10.0.0.1"])), "brute-force", "nc", "It takes everybody who comes "
+     "through the proxy 172.18.0.4 for one, as trusted_proxies does not name it.",
+     "occ config:system:set trusted_proxies 1 --value=172.18.0.4. Then On nc.example.org: docker exec -u 33 app"),
+    (made(counted(11, message="throttled OCS response")), "brute-force", "nc", "protection refuses the HPB (429)",
+     "security:bruteforce:reset 192.0.2.10"),
+    (made(counted(0, message="throttled OCS response")), "brute-force", "nc", "refuses the HPB (429), after too many",
+     "trusted_proxies 0 --value=ADDRESS_OF_THE_PROXY. Then On nc.example.org: docker exec -u 33 app php "
+     "/var/www/html/occ security:bruteforce:reset 192.0.2.10"),
+    (made(wrong_secret_that_counts), "backend-secret", "nc", "another backend secret",
+     "register -e instance=nc. Then On nc.example.org: occ security:bruteforce:reset 192.0.2.10"),
     (made(name_unknown_to_the_controller), "as-seen", "all", "does not resolve on the controller", "hpb_resolve"),
     (made(nobody_knows), "unknown", "nc", "expected invalid_ticket. The cause is not known.", "Look at the"),
     (made(seen_by_talk_alone), "as-seen", "nc", "two signaling servers", ""),
@@ -675,6 +840,103 @@ def test_one_fault_is_one_finding(build, cause, instance, why, mend):
     place = "HPB" if instance == "all" else instance
     assert finding.sentence == f"{place}, {finding.what}: {finding.why} {finding.mend}"
     assert finding.what and finding.step
+
+
+WARNINGS = [
+    (takes_itself_for_http, "overwriteprotocol", "nc", "Asked by https, the Nextcloud takes itself for http, so the",
+     "On nc.example.org: occ config:system:set overwriteprotocol --value=https"),
+    (policy_of_a_proxy(content_security_policy="connect-src 'self'"), "csp", "nc", "connect-src 'self', with which no",
+     "add wss://talk.example.org to its connect-src"),
+    (policy_of_a_proxy(permissions_policy="camera=()"), "permissions-policy", "nc", "Permissions-Policy: camera=(),",
+     "say self instead of nobody"),
+    (own_name(1, inside={"kind": "timeout"}), "own-name", "all", "does not reach its own name talk.example.org at",
+     "Set hpb_resolve: {talk.example.org: 192.0.2.10}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "cause", "instance", "why", "mend"), WARNINGS)
+def test_what_no_call_has_shown_is_a_warning(fault, cause, instance, why, mend):
+    (finding,) = made(fault)().findings()
+    assert (finding.cause, finding.instance, finding.status) == (cause, instance, "warning")
+    assert why in finding.why and mend in finding.mend
+
+
+@pytest.mark.parametrize(
+    ("fault", "why", "mend"),
+    [
+        (
+            own_name(inside={"kind": "name"}),
+            "cannot resolve its own name",
+            "hpb_resolve: {talk.example.org: 192.0.2.10}",
+        ),
+        (
+            own_name(inside={"kind": "refused"}),
+            "does not reach its own name talk.example.org at 192.0.2.10",
+            "hpb_resolve",
+        ),
+        (own_name(answer={"stage": "answer"}), "does not reach its own name", "hpb_resolve"),
+        (
+            own_name(tls={"kind": "wrong_name", "text": "Hostname mismatch"}),
+            "(192.0.2.10: Hostname mismatch)",
+            "hpb_res",
+        ),
+        (
+            own_name(tls={"kind": "unknown_ca", "text": "self-signed"}, answer={}),
+            "does not trust who answers",
+            "hpb_resol",
+        ),
+        (own_name(answer={"marks": []}), "finds something else than itself by its own name", "hpb_resolve"),
+    ],
+)
+def test_the_backend_must_reach_itself_where_its_nextclouds_call_each_other(fault, why, mend):
+    (finding,) = made(fault)().findings()
+    assert (finding.cause, finding.instance, finding.status) == ("own-name", "all", "failed")
+    assert why in finding.why and "federation" in finding.why and mend in finding.mend
+
+
+def test_the_backends_own_authority_comes_with_a_deployment():
+    fault = own_name(tls={"kind": "unknown_ca", "text": "self-signed"})
+    scene = made(fault)()
+    scene.context["tls"] = "private_ca"
+    assert "deploy, which gives it the certificate of its own CA" in scene.findings()[0].mend
+
+
+@pytest.mark.parametrize("fault", [own_name(), own_name(0, inside={"kind": "timeout"})])
+def test_a_backend_that_reaches_itself_or_need_not(fault):
+    assert made(fault)().findings() == []
+
+
+def test_a_nextcloud_that_takes_itself_for_http_explains_calls_that_fail():
+    scene = Scene()
+    takes_itself_for_http(scene)
+    as_user(scene, "user-call", _user.unwanted(USER, Unwanted("call", 500)))
+    (finding,) = scene.findings()
+    assert (finding.cause, finding.status, finding.step) == ("overwriteprotocol", "failed", "user-call")
+
+
+def test_what_config_php_says_already_is_not_advised():
+    scene = Scene()
+    takes_itself_for_http(scene)
+    scene.instance("nc")["nextcloud"]["overwriteprotocol"] = "https"
+    assert scene.findings() == []
+
+
+@pytest.mark.parametrize(("number", "stage"), [(3, ""), (9, "answer")])
+def test_the_protection_is_not_blamed_for_what_it_does_not_do(number, stage):
+    """A short delay, and a Nextcloud that does not answer what is not delayed either."""
+    scene = made(counted(number))()
+    scene.inspection["nextclouds"]["nc"]["answer"].update(stage=stage, kind="timeout" if stage else "")
+    assert [item.cause for item in scene.findings()] == ["nextcloud-busy" if stage else "as-seen"]
+
+
+def test_no_finding_is_without_a_mend():
+    scenes = [build() for build, *_rest in TABLE] + [made(fault)() for fault, *_rest in WARNINGS]
+    for scene in scenes:
+        for finding in scene.findings():
+            assert finding.why.strip() and finding.mend.strip(), finding
+    case = _doctor.Case({}, {}, [], {})
+    case.found("any", [], "Something is wrong.", "", instance="all", step="server", what="it")
+    assert case.findings[0].mend == _doctor.LAST_RESORT
 
 
 def test_nothing_is_found_where_all_is_well():
@@ -803,7 +1065,7 @@ def test_the_log_of_what_is_down_is_evidence():
 def test_the_filter_returns_plain_data_and_refuses_what_is_none():
     scene = Scene("coturn")
     (plain,) = diagnose_filter.diagnose(scene.report, scene.inspection, scene.reaches, scene.context)
-    assert set(plain) == {"cause", "instance", "step", "what", "why", "mend", "seen", "sentence"}
+    assert set(plain) == {"cause", "instance", "step", "what", "why", "mend", "seen", "status", "sentence"}
     json.dumps(plain)
     with pytest.raises(AnsibleFilterError, match="given list for inspection, expected a dictionary"):
         diagnose_filter.diagnose({}, [], [], {})

@@ -14,7 +14,7 @@ import ssl
 import struct
 import threading
 import time
-from http.server import HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import module_process
 import pytest
@@ -312,6 +312,91 @@ def test_stun(answering):
             threading.Thread(target=answer).start()
         found = _evidence.stun("127.0.0.1", plug.getsockname()[1], 2 if answering else 0.2)
     assert found == ({"kind": "", "address": "192.0.2.77"} if answering else {"kind": "timeout", "address": ""})
+
+
+class Page(BaseHTTPRequestHandler):
+    """A web server of which a test sets status, headers and body, and how long it thinks."""
+
+    status, headers_sent, body, seconds = 200, {}, b"", 0.0
+
+    def do_GET(self):
+        time.sleep(self.seconds)
+        self.send_response(self.status)
+        for name, value in self.headers_sent.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_arguments):
+        pass
+
+
+def place(server, context=None, seconds=5.0):
+    return _evidence.Place("127.0.0.1", server.server_port, "localhost", context, seconds)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {
+                "status": 403,
+                "headers_sent": {"Content-Type": "text/html; charset=utf-8"},
+                "body": b"<title> A &amp;\n B</title>",
+            },
+            {"stage": "", "status": 403, "type": "text/html", "title": "A & B", "marks": []},
+        ),
+        (
+            {"status": 302, "headers_sent": {"Location": "/login", "Content-Security-Policy": "connect-src 'self'"}},
+            {"status": 302, "location": "/login", "headers": {"content-security-policy": ["connect-src 'self'"]}},
+        ),
+        (
+            {
+                "status": 412,
+                "headers_sent": {"Content-Type": "application/json"},
+                "body": b'{"message":"CSRF check failed"}',
+            },
+            {"status": 412, "type": "application/json", "marks": ["ocs"]},
+        ),
+        ({"body": b'{"error": "Trusted domain error.", "code": 15}', "status": 400}, {"marks": ["untrusted"]}),
+        ({"body": b'{"nextcloud-spreed-signaling":"Welcome"}'}, {"marks": ["welcome"], "stage": ""}),
+    ],
+)
+def test_an_answer_and_what_counts_of_it(given, expected):
+    handler = type("Given", (Page,), given)
+    with served(handler) as server:
+        found = _evidence.ask(place(server), "/x", {"Accept": "application/json"}, b"{}")
+    assert {key: found[key] for key in expected} == expected
+    assert found["tls"] == {"kind": "", "text": ""}
+
+
+def test_a_connection_and_an_answer_are_told_apart():
+    slow = type("Slow", (Page,), {"seconds": 1.0})
+    with served(slow) as server:
+        found = _evidence.ask(place(server, seconds=0.2), "/", {})
+    assert (found["stage"], found["kind"]) == ("answer", "timeout")
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        # The kernel takes the connection, and nobody speaks TLS.
+        here = _evidence.Place("127.0.0.1", held.getsockname()[1], "localhost", _evidence.trust(), 0.2)
+        found = _evidence.ask(here, "/", {})
+    assert (found["stage"], found["kind"]) == ("tls", "timeout")
+    found = _evidence.ask(here, "/", {})
+    assert (found["stage"], found["kind"]) == ("connect", "refused")
+    found = _evidence.ask(here._replace(address="nobody.invalid"), "/", {})
+    assert (found["stage"], found["kind"]) == ("name", "name")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("localhost", ""), ("other.example.org", "wrong_name")])
+def test_a_certificate_that_does_not_hold_keeps_nobody_from_looking(tmp_path, name, kind):
+    path = make_certificate(tmp_path, name, 10)
+    with served(type("Given", (Page,), {"status": 404}), path) as server:
+        found = _evidence.ask(place(server, _evidence.trust(str(path))), "/", {})
+    assert (found["tls"]["kind"], found["stage"], found["status"]) == (kind, "", 404)
 
 
 # --- the way from a Nextcloud's host -------------------------------------------------------------------------------

@@ -234,6 +234,64 @@ STATES = {
         "was stopped by a PHP error at 'talk:signaling:list': PHP Fatal error: Allowed memory size exhausted in "
         "/srv/x.php on line 3; mend this Nextcloud first, its log says more.",
     ),
+    # lib/versioncheck.php of Nextcloud, which is meant for a browser.
+    "old PHP": (
+        answers(
+            "This version of Nextcloud requires at least PHP 8.2<br/>You are currently running 8.1.29. Please update "
+            "your PHP version.",
+            1,
+        ),
+        errors.WrongPhp,
+        "wants PHP 8.2 or newer, but is run by PHP 8.1.29; {hints.php}.",
+    ),
+    "new PHP": (
+        answers(
+            "This version of Nextcloud is not compatible with PHP>=8.5.<br/>You are currently running 8.5.0alpha1.", 1
+        ),
+        errors.WrongPhp,
+        "wants a PHP older than 8.5, but is run by PHP 8.5.0alpha1; {hints.php}.",
+    ),
+    "PHP without posix": (
+        answers("The posix extensions are required - see the manual", 1),
+        errors.WrongPhp,
+        "is run by a PHP without the extension posix; install that for the command line as well, or {hints.php}.",
+    ),
+    "PHP without a module": (
+        answers("PHP module zip not installed.\nPlease ask your server administrator to install the module.", 1),
+        errors.WrongPhp,
+        "is run by a PHP without the extension zip; install that for the command line as well, or {hints.php}.",
+    ),
+    "PHP without a driver": (
+        answers("An unhandled exception has been thrown:\nException: could not find driver in /srv/x.php:3", 1),
+        errors.WrongPhp,
+        "is run by a PHP without the driver of its database; install that for the command line as well, or "
+        "{hints.php}.",
+    ),
+    "database away": (
+        answers(
+            "An unhandled exception has been thrown:\nDoctrine\\DBAL\\Exception: Failed to connect to the database: An "
+            "exception occurred in the driver: SQLSTATE[HY000] [2002] Connection refused in /srv/Connection.php:238\n"
+            "Stack trace:\n#0 {main}",
+            1,
+        ),
+        errors.DatabaseAway,
+        "does not get into the database of this Nextcloud: An unhandled exception has been thrown: "
+        "Doctrine\\DBAL\\Exception: Failed to connect to the database: An exception occurred in the driver: "
+        "SQLSTATE[HY000] [2002] Connection refused in /srv/Connection.php:238; start the database, or see what "
+        "config.php says of it (dbhost, dbuser).",
+    ),
+    "a page": (
+        answers("<h1>Error</h1>Nobody&#39;s home;<br/>come <b>back</b> later", 1),
+        errors.CommandFailed,
+        "refused 'talk:signaling:list' with exit code 1: Error Nobody's home; come back later; run the command by hand "
+        "to see more.",
+    ),
+    "words before data": (
+        answers('Warning [core]: is gone; see {"secret": "of somebody else"}', 1),
+        errors.CommandFailed,
+        "refused 'talk:signaling:list' with exit code 1: Warning [core]: is gone; see; run the command by hand to see "
+        "more.",
+    ),
     "not JSON": (
         answers("Welcome", 0),
         errors.NotJson,

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _occ, _occ_reach
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _occ_errors as errors
-from occ_ways import STRANGER, Way, options
+from occ_ways import DEFAULTS, STRANGER, Way, options
 
 SECRET = "5ec7e7" * 8
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="switching the user needs root")
@@ -740,3 +740,34 @@ def test_occ_cannot_open_what_has_no_name(tmp_path, monkeypatch, name):
         [way.php, way.occ, "config:import", name], input=b'{"apps": {}}', capture_output=True, check=False
     )
     assert (done.stdout, done.returncode) == (b"The file must contain a valid json array\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "spelled"),
+    [
+        ({"occ": "/srv/nc/occ", "php": "php8.3"}, "sudo -u {me} php8.3 /srv/nc/occ"),
+        ({"container": "app 1"}, "docker exec 'app 1' php /var/www/html/occ"),
+        (
+            {"container": "app", "user": "33", "container_engine": "podman"},
+            "podman exec -u 33 app php /var/www/html/occ",
+        ),
+        ({"snap": True}, "sudo nextcloud.occ"),
+        (
+            {
+                "kubectl": {
+                    "pod": "deploy/nc",
+                    "namespace": "cloud",
+                    "container": None,
+                    "context": None,
+                    "kubeconfig": None,
+                }
+            },
+            "kubectl exec -n cloud deploy/nc -- php /var/www/html/occ",
+        ),
+        # The words may be nobody's business.
+        ({"command": ["ssh", "admin@nas", "occ"]}, "occ (by talk_occ_command)"),
+    ],
+)
+def test_how_a_person_starts_occ(given, spelled):
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert _occ_reach.reach_from({**DEFAULTS, **given}).spelled() == spelled.replace("{me}", me)

@@ -11,7 +11,7 @@ import ssl
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _probe, _signaling_client
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._probe import FAILED, OK, SKIPPED, WARNING
 from websockets.exceptions import InvalidMessage
 
@@ -56,6 +56,7 @@ class Handshake(Exception):
         (socket.gaierror(-2, "unknown"), "The name talk.example.org does not resolve on the controller."),
         (ConnectionRefusedError(111, "refused"), "nothing listens there"),
         (TimeoutError(), "does not answer in time"),
+        (_signaling_client.NoAnswer(), "takes the connection, but gives no answer in time"),
         (certificate_error(10, "certificate has expired"), "not valid now (certificate has expired)"),
         (certificate_error(62, "Hostname mismatch"), "is for another name"),
         (

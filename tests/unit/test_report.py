@@ -56,7 +56,10 @@ CALL = {
 SERVER = [step("welcome", instance="all"), step("closed", instance="all")]
 FAILED = step("hello", "failed", seen="It is off.", cause="It is off.", remedy="Switch it on.")
 WARNING = step("hello", "warning", seen="Its admin has not entered it.", remedy="Wait for its admin.")
-FINDING = {"instance": "nc", "step": "hello", "what": "It is off", "why": "at night", "mend": "Wake it", "seen": "-"}
+FINDING = {
+    **{"instance": "nc", "step": "hello", "what": "It is off", "why": "at night", "mend": "Wake it", "seen": "-"},
+    "status": "failed",
+}
 
 
 def made(steps, seen=None, findings=(), instances=None, result=None, **more):

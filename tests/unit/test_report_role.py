@@ -23,7 +23,10 @@ bed = test_verify_playbook.bed
 
 NAMES = {"nc": "nc", "dev_nc": "client", "test_nc": "nas"}
 FILES = ["report.html", "report.json", "report.xml"]
-FINDING = {"instance": "nas", "step": "hello", "what": "It is off", "why": "", "mend": "Wake it.", "seen": ""}
+FINDING = {
+    **{"instance": "nas", "step": "hello", "what": "It is off", "why": "", "mend": "Wake it.", "seen": ""},
+    "status": "failed",
+}
 
 
 def recorded() -> dict:

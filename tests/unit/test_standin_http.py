@@ -9,6 +9,7 @@ import base64
 import email.utils
 import hashlib
 import hmac
+import http.client
 import json
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _nextcloud_answer
 from standin_instance import Nextcloud
 
 SECRET = "5ec7e7" * 8
@@ -261,6 +263,8 @@ def hpb(tmp_path: Path):
     instance = Nextcloud(tmp_path / "nc", "--talk", "22.0.0")
     instance.url = f"http://127.0.0.1:{server.server_address[1]}"
     instance.occ("talk:signaling:add", instance.url + "/", SECRET)
+    # What the first use of the keys leaves behind is another test's.
+    instance.set(openssl_quirk=False)
     yield instance, handler
     server.shutdown()
     thread.join()
@@ -284,6 +288,14 @@ CHECKS = [
     ({"body": b"<html>"}, "error", "did not respond with proper JSON"),
     ({"code": 502}, "error", "Error: Server responded with: 502"),
 ]
+
+
+def test_the_check_that_makes_the_keys_fails_once(hpb: tuple) -> None:
+    nextcloud, _handler = hpb
+    nextcloud.set(openssl_quirk=True)
+    severity, text = setup_check(nextcloud)
+    assert (severity, "talk:signaling:verify-keys" in text) == ("error", True)
+    assert setup_check(nextcloud) == ("success", None)
 
 
 @pytest.mark.parametrize(("answers", "severity", "text"), CHECKS)
@@ -312,6 +324,7 @@ def test_setup_check_order(hpb: tuple) -> None:
 def test_setup_check_of_a_closed_port(nextcloud: Nextcloud) -> None:
     nextcloud.occ("talk:signaling:delete", "https://hpb.example.org")
     nextcloud.occ("talk:signaling:add", "https://127.0.0.1:1", SECRET)
+    nextcloud.set(openssl_quirk=False)
     assert setup_check(nextcloud) == ("error", "Error: Cannot connect to server")
 
 
@@ -332,3 +345,29 @@ def test_talk_post(hpb: tuple) -> None:
     nextcloud.occ("talk:signaling:delete", nextcloud.url)
     out, err, code = nextcloud.standin("talk-post")
     assert (out, err, code) == ("", "no signaling server is registered in this Nextcloud\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("told", "protocol"),
+    [("https", "https"), ("", "http")],
+)
+def test_its_own_address_is_what_it_takes_itself_for(nextcloud, told, protocol):
+    nextcloud.occ("config:system:set", "overwriteprotocol", f"--value={told}")
+    host, _colon, port = nextcloud.address.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection.request("GET", "/", headers={"Host": "nc.example.org"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (302, f"{protocol}://nc.example.org/login")
+    assert _nextcloud_answer.policies("https://nc.example.org", "https://talk.example.org", policies(answer)) == []
+    connection.close()
+    connection.request("GET", "/login", headers={"Host": "nc.example.org"})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert _nextcloud_answer.policies("https://nc.example.org", "https://talk.example.org", policies(answer)) == []
+    connection.close()
+
+
+def policies(answer):
+    """Return the policies of an answer as the look at a host returns them."""
+    names = ("content-security-policy", "permissions-policy", "feature-policy")
+    return {name: answer.headers.get_all(name) or [] for name in names}

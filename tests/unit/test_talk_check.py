@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import HTTPServer
 
@@ -70,6 +71,9 @@ def test_each_result_has_a_sentence(severity, description, result, ok, words):
     assert (verdict.result, verdict.ok) == (result, ok)
     assert words in verdict.sentence
     assert (verdict.sentence == "") == (result == "ok")
+    # There is no finding without a way to mend it.
+    assert bool(verdict.cause) == bool(verdict.mend) == (result != "ok")
+    assert verdict.plain()["sentence"] == verdict.sentence
     assert (verdict.severity, verdict.description) == (severity, description)
 
 
@@ -82,6 +86,10 @@ def hpb(tmp_path):
     thread.start()
     nextcloud = Nextcloud(tmp_path, "host", "--talk", "22.0.0")
     nextcloud.occ("talk:signaling:add", "--", f"http://127.0.0.1:{server.server_port}", FIRST)
+    # Its keys are there.
+    nextcloud.set(openssl_quirk=False)
+    nextcloud.occ("talk:signaling:verify-keys")
+    nextcloud.set(openssl_quirk=True)
     yield nextcloud, answers
     server.shutdown()
     thread.join()
@@ -112,6 +120,27 @@ def test_a_nextcloud_that_really_asks(hpb, case):
         # 2.0.2 has it, so the header was changed on the way.
         assert "is missing although this version has it" in found["sentence"]
     assert nextcloud.run("talk_check", check=True)["result"] == result
+
+
+def test_a_talk_that_nobody_has_opened_makes_its_keys_in_the_first_check(hpb):
+    """Which fails for that reason: OpenSSL's error of making them is taken for one of using them."""
+    nextcloud, _answers = hpb
+    for key in ("privkey", "pubkey"):
+        nextcloud.occ("config:app:delete", "spreed", f"signaling_token_{key}_es256")
+    found = nextcloud.run("talk_check")
+    assert (found["result"], found["ok"], found["sentence"]) == ("ok", True, "")
+    assert found["starts"] == [COMMAND, COMMAND]
+    # It is asked once more for that reason only, and not for ever.
+    said = {
+        "severity": "error",
+        "description": "Nicht richtig eingerichtet. `occ talk:signaling:verify-keys` sagt mehr.",
+    }
+    answer = json.dumps({"talk": {_setup_check.CHECK: said}})
+    (nextcloud.root / "occ").write_text(f"print({answer!r})")
+    found = nextcloud.run("talk_check")
+    assert (found["result"], found["ok"]) == ("keys_unusable", False)
+    assert found["cause"] == "Talk cannot use its signaling keys or its list of servers"
+    assert found["mend"].startswith("run 'occ talk:signaling:verify-keys'")
 
 
 def test_what_is_stored_in_the_nextcloud_is_judged_first(hpb):

@@ -588,11 +588,15 @@ def test_info(nextcloud):
         "needs_upgrade": False,
         "overwrite_cli_url": "https://nc.example.org",
         "overwritehost": "",
-        "overwriteprotocol": "",
+        "overwriteprotocol": "https",
         "overwritewebroot": "",
         "trusted_domains": ["nc.example.org"],
+        "trusted_proxies": [],
         "all_in_one": False,
     }
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert result["occ"] == f"sudo -u {me} {nextcloud.options['php']} {nextcloud.root}/occ"
+    assert result["talk"]["federation"] is False
     assert result["urls_found"] == ["https://nc.example.org"]
     assert (result["talk"]["installed"], result["talk"]["enabled"], result["talk"]["version"]) == (True, True, "22.0.0")
 

@@ -72,6 +72,7 @@ def configure(options: argparse.Namespace) -> None:
         "dbtype": "sqlite3",
         "version": options.nextcloud,
         "overwrite.cli.url": url,
+        "overwriteprotocol": "https",
         "installed": True,
     }
     instance.config_file.write_text(php.write_config(config), encoding="utf-8")

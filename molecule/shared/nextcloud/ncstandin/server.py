@@ -84,6 +84,42 @@ class Handler(BaseHTTPRequestHandler):
         """Return from where the request comes, as the proxy before this server says."""
         return (self.headers.get("X-Forwarded-For") or "").split(",")[0].strip() or str(self.client_address[0])
 
+    def _own_url(self, instance: Instance) -> str:
+        """Return the address that Nextcloud takes for its own in this request.
+
+        Behind a proxy that ends TLS it takes itself for http unless it is told otherwise. A config.php of a bed that
+        does not say so is one of before.
+        """
+        told = self.headers.get("X-Forwarded-Proto") if instance.system.get("trusted_proxies") else None
+        protocol = instance.system.get("overwriteprotocol", "https") or told or "http"
+        return f"{protocol}://{self.headers.get('Host')}{self.webroot}"
+
+    def _page(self, location: str) -> None:
+        """Answer with the way to the login, or with its page, with the headers that Nextcloud gives to each."""
+        self.send_response(302 if location else 200)
+        text = b"" if location else b"<!DOCTYPE html><title>Login</title>"
+        headers = {"Content-Type": "text/html; charset=UTF-8", "Content-Length": str(len(text))}
+        if location:
+            headers["Location"] = location
+            headers["Content-Security-Policy"] = (
+                "default-src 'self'; script-src 'self' 'nonce-bm9uY2U='; style-src 'self' 'unsafe-inline'; "
+                "frame-src *; img-src * data: blob:; font-src 'self' data:; media-src *; connect-src *; "
+                "object-src 'none'; base-uri 'self'; "
+            )
+        else:
+            headers["Content-Security-Policy"] = (
+                "default-src 'none';base-uri 'none';manifest-src 'self';script-src 'nonce-bm9uY2U=';style-src 'self' "
+                "'unsafe-inline';img-src 'self' data: blob:;font-src 'self' data:;connect-src 'self';media-src 'self';"
+                "frame-ancestors 'self';form-action 'self'"
+            )
+            headers["Feature-Policy"] = (
+                "autoplay 'self';camera 'none';fullscreen 'self';geolocation 'none';microphone 'none';payment 'none'"
+            )
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
+
     def _handle(self, body: bytes) -> None:
         instance = self._worker()
         self._cookies: list[str] = []
@@ -102,6 +138,9 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/status.php":
             self._log(instance, path, 200, {"type": "status", "verdict": "ok"})
             self._send(200, "application/json", json.dumps(status_of(instance)))
+        elif path in ("/", "/index.php", "/login"):
+            self._log(instance, path, 200 if path == "/login" else 302, {"type": "page", "verdict": "ok"})
+            self._page(f"{self._own_url(instance)}/login" if path != "/login" else "")
         elif not path.startswith("/ocs/"):
             self._log(instance, path, 404, {"verdict": "not_found"})
             self._send(404, "text/html; charset=UTF-8", "<!DOCTYPE html><title>Not found</title>\n")
@@ -142,8 +181,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if self.headers.get("OCS-APIRequest") != "true":
                 raise web.Refused(412, "no_ocs_header")
-            base_url = f"https://{self.headers.get('Host')}{self.webroot}"
-            request = web.Request(instance, self.sessions, self.headers, base_url)
+            request = web.Request(instance, self.sessions, self.headers, self._own_url(instance))
             self._cookies = request.cookies
             return (200, *web.answer(request, self.command, path, query, body))
         except web.Refused as error:

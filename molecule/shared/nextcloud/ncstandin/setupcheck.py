@@ -113,7 +113,12 @@ def check(instance: Instance) -> dict[str, Any]:
         return _result("warning", "Defining multiple High-performance backends is deprecated")
     private, public = keys.stored(instance)
     if not private:
-        keys.ensure(instance)
+        # The error of OpenSSL's that making the keys leaves behind is taken for one of using them.
+        if keys.ensure(instance) and instance.settings["openssl_quirk"]:
+            return _result(
+                "error",
+                "High-performance backend not configured correctly. Run `occ talk:signaling:verify-keys` for details.",
+            )
     elif keys.public_key(private) != public:
         return _result(
             "error",
