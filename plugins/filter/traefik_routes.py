@@ -42,6 +42,12 @@ options:
     description: The routers' part about TLS, for example C(certResolver).
     type: dict
     default: {}
+  plain:
+    description:
+      - Whether a proxy comes to this entry point that has the certificate, by whatever name. There is no TLS then, and
+        C(X-Real-IP) is not passed on.
+    type: bool
+    default: false
   name:
     description: What the names of all parts begin with, before a dash. Empty for nothing.
     type: str

@@ -640,13 +640,19 @@ def closing(case: Case) -> str:
     deploy = f"Run {RUN}deploy"
     if kind == "own":
         return f"{deploy}, which gives our Traefik its routes anew, and let {case.domain} lead to it and nothing else"
+    if kind == _proxy.FORM:
+        target = case.context.get("proxy_target")
+        return f"Let your proxy pass {case.domain} on to {target}, our Traefik, and nowhere else, see {folder}/form.txt"
     if kind == "traefik_labels":
         return (
             f"{deploy}, which gives the container signalling its labels anew, and let your Traefik route by them alone"
         )
     name, reload = _proxy.FILES.get(kind, ("", ""))
     if not name:
-        return f"{deploy}, which writes the files in {folder} anew, then let your proxy take its own and reload it"
+        return (
+            f"{deploy}, which writes the files in {folder} anew, then let your proxy take its own and reload it; for "
+            f"one that takes no file, such as Nginx Proxy Manager, set hpb_proxy: {_proxy.FORM}"
+        )
     how = f": {reload}" if reload else f", from the directory of its file provider: put {name} there again"
     return f"{deploy}, which writes {folder}/{name} anew, then let your proxy read that, and nothing beside it{how}"
 
@@ -1352,11 +1358,11 @@ def diagnose(
     `reaches` those of hpb_reach, each with the id of its instance and its host. `context` has url, domain, turn_server,
     public_ip, media_ip, cdn (networks of proxies in the internet), hpb_host, tls, resolve (name: address),
     certificate_days (days left below which a certificate is a finding; 14), proxy (own for our Traefik, else
-    hpb_proxy), proxy_dir (where the files for another one are), profile (of the network: host or bridge), proxy_address
-    (at which the proxy is asked on the HPB's host), time (the controller's clock when the inspection began, Unix
-    seconds), and instances: each with id, url, urls, host, check (available, ok, sentence, cause, mend), nextcloud and
-    talk (as talk_info returns them, {} when it was not asked), occ (how it is begun there), and attempts (what
-    talk_attempts returns, {} when it was not asked).
+    hpb_proxy), proxy_dir (where the files for another one are), proxy_target (where our Traefik listens for one that is
+    only a form), profile (of the network: host or bridge), proxy_address (at which the proxy is asked on the HPB's
+    host), time (the controller's clock when the inspection began, Unix seconds), and instances: each with id, url,
+    urls, host, check (available, ok, sentence, cause, mend), nextcloud and talk (as talk_info returns them, {} when it
+    was not asked), occ (how it is begun there), and attempts (what talk_attempts returns, {} when it was not asked).
     """
     case = Case(report, inspection, reaches, context)
     for cause in CAUSES:

@@ -4,7 +4,8 @@
 """The ports of the backend: which of them collide, and which have to be open for whom. Everything here is pure.
 
 All functions take the same settings, the variable hpb_used_ports: ``profile`` (hpb_network_profile), ``own`` (bool:
-our own Traefik serves the backend), ``acme_http`` (bool: Let's Encrypt proves the name by port 80), ``turn``,
+our own Traefik serves the backend on 80 and 443), ``form`` (the port at which it serves a proxy that is only a form; 0:
+none), ``acme_http`` (bool: Let's Encrypt proves the name by port 80), ``turn``,
 ``turn_tls`` (0: none), ``turn_443`` (the name for TURN on port 443, "" for none), ``turn_proxy``, ``signaling``,
 ``media`` and ``relay`` (first and last UDP port of Janus and of coturn), ``nats``, ``nats_monitor``, ``janus`` and
 ``ping`` (those of NATS, Janus and Traefik on the host itself), ``relay_443`` (how many of the last relay ports are for
@@ -27,6 +28,7 @@ FIRST_OF_RANGE = 1024
 TURN = ("hpb_turn_port", "STUN and TURN")
 TURN_TLS = ("hpb_turn_tls_port", "TURN over TLS")
 TURN_PROXY = ("hpb_turn_proxy_port", "what coturn takes from port 443")
+FORM = ("hpb_proxy_port", "what our Traefik takes from your own proxy")
 SIGNALING = ("hpb_signaling_port", "the signaling server")
 NATS = ("hpb_nats_port", "NATS")
 NATS_MONITOR = ("hpb_nats_monitor_port", "the monitor of NATS")
@@ -116,6 +118,9 @@ def uses(settings: Mapping[str, Any]) -> list[Use]:
     found.append(Use(*TURN, (("tcp", turn, turn), ("udp", turn, turn))))
     if settings["own"]:
         found += [Use("", "HTTP of our Traefik", (("tcp", 80, 80),)), Use("", "HTTPS", (("tcp", 443, 443),))]
+    form = number(settings["form"]) or 0
+    if form:
+        found.insert(0, Use(*FORM, (("tcp", form, form),)))
     if settings["profile"] == "bridge":
         return found
     if settings["turn_443"]:
@@ -134,7 +139,7 @@ def uses(settings: Mapping[str, Any]) -> list[Use]:
 
 def _inner(settings: Mapping[str, Any]) -> list[tuple[str, tuple[str, str]]]:
     """Return the settings of the ports that the programs have for each other, with variable and purpose."""
-    found = [("ping", PING)] if settings["own"] else []
+    found = [("ping", PING)] if settings["own"] or number(settings["form"]) else []
     return [*found, ("nats", NATS), ("nats_monitor", NATS_MONITOR), ("janus", JANUS)]
 
 
@@ -217,6 +222,13 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
+def _behind_the_proxy(settings: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return the port to which a proxy of others passes on, and what listens there."""
+    if int(settings["form"]):
+        return settings["form"], "our Traefik"
+    return settings["signaling"], "the signaling server"
+
+
 def rules(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what has to be open, for settings that `problems` has nothing to say about.
 
@@ -235,13 +247,9 @@ def rules(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         beside = ", and TURN over TLS beside it" if settings["turn_443"] else ""
         add("tcp", 443, 443, f"browsers, apps and the Nextclouds reach the signaling server{beside}")
     elif not (_is_loopback(settings["proxy"]) or _is_loopback(settings["listen"])):
-        add(
-            "tcp",
-            settings["signaling"],
-            settings["signaling"],
-            "your own proxy passes on to the signaling server, in plain HTTP",
-            str(ipaddress.ip_address(settings["proxy"])),
-        )
+        port, to = _behind_the_proxy(settings)
+        why = f"your own proxy passes on to {to}, in plain HTTP"
+        add("tcp", port, port, why, str(ipaddress.ip_address(settings["proxy"])))
     turn, turn_tls = int(settings["turn"]), int(settings["turn_tls"])
     add("udp", turn, turn, "STUN and TURN")
     add("tcp", turn, turn, "TURN for clients whose network lets no udp through")
@@ -272,8 +280,8 @@ def table(settings: Mapping[str, Any], host: str, firewall: str, short: bool = F
         lines.append("443 tcp is your own proxy's, which serves the signaling server: open it where that is.")
         if settings["container"] and _is_loopback(settings["proxy"]):
             lines.append(
-                f"{settings['signaling']} tcp is for the container {settings['container']} alone, whose address is "
-                "found out when it is deployed."
+                f"{_behind_the_proxy(settings)[0]} tcp is for the container {settings['container']} alone, whose "
+                "address is found out when it is deployed."
             )
     if settings["public"]:
         private = _private(settings)

@@ -42,6 +42,8 @@ FILES = {
     "traefik": ("traefik.yml", ""),
 }
 KINDS = (*FILES, "traefik_labels")
+# A proxy that takes no file, before our own Traefik.
+FORM = "form"
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _TRAEFIK_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -83,21 +85,27 @@ def traefik(
     entry_point: str = "websecure",
     tls: Mapping[str, Any] | None = None,
     name: str = "",
+    plain: bool = False,
 ) -> dict[str, Any]:
     """Return Traefik's dynamic configuration (as its file provider takes it) for the signaling server at the URL
     `server`, under the name `domain` and each of `prefixes` ("" is the root).
 
     `tls` is the router's own: {} for a certificate that Traefik has, or {"certResolver": name}. `name` begins the names
-    of all parts; a Traefik of others may have a middleware that is called headers, too.
+    of all parts; a Traefik of others may have a middleware that is called headers, too. `plain` is for an entry point
+    at which a proxy comes that has the certificate, by whatever name: there is no TLS, and the client is whom the proxy
+    names in X-Forwarded-For. Its X-Real-IP, which may be a client's own, goes no further.
     """
 
     def named(part: str) -> str:
         return f"{name}-{part}" if name else part
 
-    security = {"stsSeconds": 31536000, "contentTypeNosniff": True}
+    security: dict[str, Any] = {"stsSeconds": 31536000, "contentTypeNosniff": True}
+    if plain:
+        security["customRequestHeaders"] = {"X-Real-Ip": ""}
     middlewares: dict[str, Any] = {named("headers"): {"headers": security}}
     routers: dict[str, Any] = {}
-    allowed = f"Host(`{domain}`) && !HeaderRegexp(`{EVENTS_HEADER}`, `(?i){EVENTS}`)"
+    closed = f"!HeaderRegexp(`{EVENTS_HEADER}`, `(?i){EVENTS}`)"
+    allowed = closed if plain else f"Host(`{domain}`) && {closed}"
     below = [prefix for prefix in prefixes if prefix]
     if below:
         middlewares[named("path")] = {"stripPrefix": {"prefixes": below}}
@@ -109,7 +117,7 @@ def traefik(
                 "entryPoints": [entry_point],
                 "service": named("signalling"),
                 "middlewares": [named("headers")] if group is not below else [named("headers"), named("path")],
-                "tls": dict(tls or {}),
+                **({} if plain else {"tls": dict(tls or {})}),
             }
     services = {named("signalling"): {"loadBalancer": {"servers": [{"url": server}]}}}
     return {"http": {"routers": routers, "services": services, "middlewares": middlewares}}
@@ -157,10 +165,10 @@ def is_address(text: str) -> bool:
 def problems(settings: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each thing that cannot work.
 
-    settings: `profile` (hpb_network_profile), `own` (bool: our Traefik serves the backend), `kind` (hpb_proxy), `path`
-    (hpb_path), `address` (hpb_proxy_address), `listen` (hpb_signaling_address), `port`, `tls` (hpb_tls), `network` and
-    `container` (hpb_proxy_network, hpb_proxy_container), `entry_point`, `resolver`, `turn_tls_port` (0: none),
-    `turn_443` (the name for TURN on port 443, "" for none).
+    settings: `profile` (hpb_network_profile), `own` (bool: our Traefik runs), `kind` (hpb_proxy), `path` (hpb_path),
+    `address` (hpb_proxy_address), `listen` (hpb_signaling_address), `port`, `form_port` (hpb_proxy_port), `tls`
+    (hpb_tls), `network` and `container` (hpb_proxy_network, hpb_proxy_container), `entry_point`, `resolver`,
+    `turn_tls_port` (0: none), `turn_443` (the name for TURN on port 443, "" for none).
     """
     found = []
     if settings["path"] and not _PREFIX.fullmatch(str(settings["path"])):
@@ -175,22 +183,25 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
         )
     if settings["profile"] == "bridge":
         found.extend(_bridge_problems(settings))
-    if settings["own"]:
+    if settings["kind"] == FORM:
+        found.extend(_form_problems(settings))
+    elif settings["own"]:
         return found + _own_problems(settings)
-    if settings["kind"] not in ("", *KINDS):
+    elif settings["kind"] not in ("", *KINDS):
         found.append(
-            f"hpb_proxy is '{settings['kind']}', expected {', '.join(KINDS)} or nothing (files for all of them): "
-            f"correct it."
+            f"hpb_proxy is '{settings['kind']}', expected {', '.join(KINDS)}, {FORM} or nothing (files for all of "
+            f"them): correct it."
         )
+    before = f"hpb_proxy is {FORM}" if settings["kind"] == FORM else "traefik_enabled is false"
     if settings["tls"] == "acme":
         found.append(
-            "hpb_tls is acme, but traefik_enabled is false: Let's Encrypt's certificate comes to the proxy that is "
+            f"hpb_tls is acme, but {before}: Let's Encrypt's certificate comes to the proxy that is "
             "there. Remove hpb_tls, or choose files or private_ca for a certificate in tls below hpb_base_dir."
         )
     if settings["turn_443"]:
         found.append(
-            f"hpb_turn_443_domain is {settings['turn_443']}, but traefik_enabled is false, expected our own Traefik, "
-            f"which tells TURN from HTTPS on port 443: remove it, or offer TURN over TLS on hpb_turn_tls_port."
+            f"hpb_turn_443_domain is {settings['turn_443']}, but {before}, expected our own Traefik on port 443, "
+            f"which tells TURN from HTTPS there: remove it, or offer TURN over TLS on hpb_turn_tls_port."
         )
     if settings["turn_tls_port"] and settings["tls"] == "proxy":
         found.append(
@@ -206,7 +217,7 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
     if is_address(str(settings["listen"])) and ipaddress.ip_address(str(settings["listen"])).is_unspecified:
         found.append(
             f"hpb_signaling_address is {settings['listen']}, expected the one address at which the proxy reaches this "
-            f"host: the signaling server speaks plain HTTP and is for the proxy alone. Name that address."
+            f"host: what listens there speaks plain HTTP and is for the proxy alone. Name that address."
         )
     if bool(settings["network"]) != bool(settings["container"]):
         found.append(
@@ -225,16 +236,35 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
 def _bridge_problems(settings: Mapping[str, Any]) -> list[str]:
     """Return what of the settings there is on the host's network only."""
     found = []
-    if not settings["own"]:
+    if not settings["own"] and settings["kind"] != FORM:
         found.append(
             "hpb_network_profile is bridge, but traefik_enabled is false, expected our own Traefik, which alone "
             "reaches the signaling server on its private network: remove traefik_enabled, or set hpb_network_profile: "
             "host."
         )
-    if settings["turn_443"]:
+    if settings["turn_443"] and settings["kind"] != FORM:
         found.append(
             f"hpb_turn_443_domain is {settings['turn_443']}, but hpb_network_profile is bridge, expected no TURN on "
             f"port 443 there: remove it and offer TURN over TLS on hpb_turn_tls_port, or set hpb_network_profile: host."
+        )
+    return found
+
+
+def _form_problems(settings: Mapping[str, Any]) -> list[str]:
+    """Return what keeps our Traefik from serving the backend behind a proxy that is only a form."""
+    found = []
+    if not settings["own"]:
+        found.append(
+            f"hpb_proxy is {FORM}, but traefik_enabled is false, expected our own Traefik, to which such a proxy "
+            f"passes everything on and which keeps shut what is private: remove traefik_enabled."
+        )
+    port = str(settings["form_port"])
+    if not port.isdigit() or not 1 <= int(port) <= 65535:
+        found.append(f"hpb_proxy_port is '{port}', expected a number from 1 to 65535: correct it.")
+    if settings["profile"] == "bridge":
+        found.append(
+            f"hpb_proxy is {FORM}, but hpb_network_profile is bridge, expected host, where such a proxy is told from "
+            f"others by its address: set hpb_network_profile: host, or let our own Traefik have ports 80 and 443."
         )
     return found
 
@@ -250,6 +280,7 @@ def _own_problems(settings: Mapping[str, Any]) -> list[str]:
     if settings["kind"] or settings["network"] or settings["container"]:
         found.append(
             "hpb_proxy, hpb_proxy_network or hpb_proxy_container is set, but traefik_enabled is not false, expected a "
-            "proxy that is there in place of our own Traefik: set traefik_enabled: false, or remove them."
+            f"proxy that is there in place of our own Traefik: set traefik_enabled: false, or hpb_proxy: {FORM} for "
+            f"one that takes no file, or remove them."
         )
     return found

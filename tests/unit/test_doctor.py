@@ -627,7 +627,8 @@ OPEN = dict.fromkeys(_probe.CLOSED_PATHS, 404)
 
 def events_taken(proxy, statuses=OPEN):
     def build(scene):
-        scene.context.update(proxy=proxy, proxy_dir="/opt/hpb/proxy")
+        target = "http://192.0.2.10:8084"
+        scene.context.update(proxy=proxy, proxy_dir="/opt/hpb/proxy", proxy_target=target)
         scene.fail("all", "closed", _probe.closed(statuses, (101, True), "2.1.1"))
 
     return build
@@ -764,6 +765,10 @@ TABLE = [
     (made(events_taken("traefik_labels")), "event-door", "all", "is taken", "the container signalling its labels anew"),
     (made(events_taken("", {**OPEN, "/metrics": 403})), "event-door", "all", "is taken",
      "writes the files in /opt/hpb/proxy anew, then let your proxy take its own and reload it"),
+    (made(events_taken("", {**OPEN, "/metrics": 403})), "event-door", "all", "is taken",
+     "for one that takes no file, such as Nginx Proxy Manager, set hpb_proxy: form"),
+    (made(events_taken("form", {**OPEN, "/metrics": 403})), "event-door", "all", "is taken",
+     f"Let your proxy pass {HOST} on to http://192.0.2.10:8084, our Traefik, and nowhere else, see /opt/hpb/proxy/"),
     (made(events_taken("caddy", {**OPEN, "/metrics": 200})), "event-door", "all",
      "/metrics answers 200, expected 404 from outside. A websocket", "systemctl reload caddy"),
     (made(metrics_for_all), "private-paths", "all", "/metrics answers 200, expected 404 from outside.",

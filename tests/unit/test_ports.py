@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 USUAL = {
     "profile": "host",
     "own": True,
+    "form": 0,
     "acme_http": True,
     "turn": 3478,
     "turn_tls": 0,
@@ -38,6 +39,7 @@ USUAL = {
 TURN_443 = {"turn_443": "turn443.example.org"}
 PROXY = {"own": False, "acme_http": False, "proxy": "198.51.100.7", "listen": "198.51.100.1"}
 BRIDGE = {"profile": "bridge"}
+FORM = {**PROXY, "form": "8084"}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,7 @@ BRIDGE = {"profile": "bridge"}
         {"turn": "3478", "signaling": "8080", "turn_tls": "5349"},
         PROXY,
         {**PROXY, "turn": 443, "turn_tls": 80},
+        FORM,
         # tcp and udp are apart.
         {"turn_tls": 20000, "signaling": 29999},
         # Each program has an address of its own there.
@@ -119,6 +122,15 @@ def test_what_works_has_no_problem(settings):
         ({"nats_monitor": "x"}, "hpb_nats_monitor_port is 'x', expected a port of its own from 1 to 65535: correct it"),
         ({"signaling": 8188}, "tcp/8188 is for the websocket of Janus (hpb_janus_port) as well."),
         ({"signaling": 8083}, "tcp/8083 is for the health check of Traefik (traefik_ping_port) as well."),
+        (
+            {**FORM, "form": 8080},
+            "hpb_signaling_port is 8080, expected a port of its own: tcp/8080 is for what our Traefik",
+        ),
+        (
+            {**FORM, "form": 8083},
+            "hpb_proxy_port is 8083, expected a port of its own: tcp/8083 is for the health check",
+        ),
+        ({**FORM, **BRIDGE, "form": 3478}, "hpb_proxy_port is 3478, expected a port of its own: tcp/3478 is for STUN"),
         ({**BRIDGE, "turn": 443}, "hpb_turn_port is 443, expected a port of its own: tcp/443 is for HTTPS as well."),
         ({"turn": "x"}, "hpb_turn_port is 'x', expected a port of its own from 1 to 65535: correct it"),
         ({"turn": 0}, "hpb_turn_port is '0', expected a port of its own from 1 to 65535: correct it"),
@@ -222,6 +234,8 @@ TURN = ["udp 3478", "tcp 3478"]
             ["tcp 80", "tcp 443", "udp 3479", "tcp 3479", "udp 30000-30999", MEDIA[1]],
         ),
         (PROXY, ["tcp 8080 198.51.100.7", *TURN, *MEDIA]),
+        (FORM, ["tcp 8084 198.51.100.7", *TURN, *MEDIA]),
+        ({**FORM, "proxy": "127.0.0.1"}, [*TURN, *MEDIA]),
         ({**PROXY, "proxy": "2001:0db8::7"}, ["tcp 8080 2001:db8::7", *TURN, *MEDIA]),
         ({**PROXY, "proxy": "127.0.0.1"}, [*TURN, *MEDIA]),
         ({**PROXY, "listen": "127.0.0.1"}, [*TURN, *MEDIA]),

@@ -90,6 +90,30 @@ def test_traefik_is_told_the_same_under_each_path(prefixes, routers, strip):
     }
 
 
+def test_traefik_behind_a_form_takes_any_name_without_tls_and_the_client_from_the_proxy():
+    found = _proxy.traefik(
+        "talk.example.org", "http://127.0.0.1:8080", ["", PREFIX], entry_point="form", plain=True, tls={"a": "b"}
+    )["http"]
+    assert found["routers"] == {
+        "signalling": {
+            "rule": ROOT_RULE.removeprefix("Host(`talk.example.org`) && "),
+            "entryPoints": ["form"],
+            "service": "signalling",
+            "middlewares": ["headers"],
+        },
+        "signalling-path": {
+            "rule": PATH_RULE.removeprefix("Host(`talk.example.org`) && "),
+            "entryPoints": ["form"],
+            "service": "signalling",
+            "middlewares": ["headers", "path"],
+        },
+    }
+    assert found["middlewares"]["headers"]["headers"] == {
+        **HEADERS["headers"],
+        "customRequestHeaders": {"X-Real-Ip": ""},
+    }
+
+
 @pytest.mark.parametrize(
     ("resolver", "tls"),
     [({}, {"tls": "true"}), ({"certResolver": "le"}, {"tls.certResolver": "le"})],
@@ -121,6 +145,7 @@ OWN = {
     "address": "127.0.0.1",
     "listen": "127.0.0.1",
     "port": 8080,
+    "form_port": 8084,
     "tls": "acme",
     "network": "",
     "container": "",
@@ -130,6 +155,7 @@ OWN = {
     "turn_443": "",
 }
 THERE = {**OWN, "own": False, "kind": "nginx", "tls": "proxy"}
+FORM = {**OWN, "kind": "form", "tls": "proxy"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +170,10 @@ THERE = {**OWN, "own": False, "kind": "nginx", "tls": "proxy"}
         {**THERE, "address": "192.0.2.7", "listen": "198.51.100.4"},
         {**THERE, "address": "2001:db8::7", "listen": "2001:db8::4"},
         {**THERE, "kind": "traefik_labels", "network": "proxy", "container": "traefik", "resolver": "le"},
+        FORM,
+        {**FORM, "address": "192.0.2.7", "listen": "198.51.100.4", "form_port": "80"},
+        {**FORM, "network": "proxy", "container": "npm", "address": "192.0.2.3", "listen": "192.0.2.1"},
+        {**FORM, "tls": "files", "turn_tls_port": 5349, "path": PREFIX},
     ],
 )
 def test_what_works_is_not_complained_about(settings):
@@ -168,8 +198,22 @@ def test_what_works_is_not_complained_about(settings):
             "hpb_turn_443_domain is turn443.example.org, but hpb_network_profile is bridge, expected no TURN on",
         ),
         ({**OWN, "tls": "proxy"}, "hpb_tls is proxy, but traefik_enabled is not false"),
+        ({**OWN, "kind": "nginx"}, "set traefik_enabled: false, or hpb_proxy: form for one that takes no file"),
         ({**OWN, "kind": "nginx"}, "is set, but traefik_enabled is not false, expected a proxy that is there"),
-        ({**THERE, "kind": "apache2"}, "hpb_proxy is 'apache2', expected nginx, apache, caddy, haproxy, traefik, "),
+        (
+            {**THERE, "kind": "apache2"},
+            "hpb_proxy is 'apache2', expected nginx, apache, caddy, haproxy, traefik, traefik_labels, form or",
+        ),
+        ({**FORM, "own": False}, "hpb_proxy is form, but traefik_enabled is false, expected our own Traefik, to which"),
+        ({**FORM, "form_port": 0}, "hpb_proxy_port is '0', expected a number from 1 to 65535: correct it."),
+        ({**FORM, "form_port": "http"}, "hpb_proxy_port is 'http', expected"),
+        ({**FORM, "tls": "acme"}, "hpb_tls is acme, but hpb_proxy is form: Let's Encrypt's certificate comes to"),
+        ({**FORM, "address": "npm"}, "hpb_proxy_address is 'npm', expected exactly one IP address"),
+        ({**FORM, "listen": "::"}, "hpb_signaling_address is ::, expected the one address at which the proxy reaches"),
+        ({**FORM, "container": "npm"}, "Of hpb_proxy_network and hpb_proxy_container only one is set"),
+        ({**FORM, "turn_tls_port": 5349}, "hpb_turn_tls_port is 5349, but hpb_tls is proxy"),
+        ({**FORM, "turn_443": "turn443.example.org"}, "turn443.example.org, but hpb_proxy is form, expected our own"),
+        ({**FORM, "profile": "bridge"}, "hpb_proxy is form, but hpb_network_profile is bridge, expected host, where"),
         ({**THERE, "tls": "acme"}, "hpb_tls is acme, but traefik_enabled is false"),
         ({**THERE, "address": "192.0.2.0/24"}, "hpb_proxy_address is '192.0.2.0/24', expected exactly one IP address"),
         ({**THERE, "address": "proxy.example.org"}, "hpb_proxy_address is 'proxy.example.org', expected exactly one"),

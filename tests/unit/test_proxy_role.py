@@ -26,6 +26,7 @@ def play(folder: Path) -> str:
     """Run the role for both styles, and once with one kind and once with our own Traefik; return the output."""
     cases = [{"base": str(folder / name), "path": path, "kind": "", "own": False} for name, path in PATHS.items()]
     cases.append({"base": str(folder / "one"), "path": "", "kind": "caddy", "own": False})
+    cases.append({"base": str(folder / "form"), "path": PREFIX, "kind": "form", "own": False})
     cases.append({"base": str(folder / "own"), "path": "", "kind": "", "own": True})
     (folder / "own/proxy").mkdir(parents=True)
     (folder / "own/proxy/nginx.conf").write_text("of another time")
@@ -37,6 +38,8 @@ def play(folder: Path) -> str:
         "hpb_domain": "talk.example.org",
         "hpb_signaling_address": "198.51.100.4",
         "hpb_signaling_port": 9080,
+        "hpb_proxy_port": 8084,
+        "hpb_turn_domain": "turn.example.org",
         "hpb_proxy_address": "192.0.2.7",
         "hpb_proxy_entry_point": "https",
         "hpb_proxy_resolver": "le",
@@ -193,6 +196,33 @@ def test_the_run_says_what_to_do(run):
     for name, reload in _proxy.FILES.values():
         assert f"{folder}/name/proxy/{name}" in said
         assert reload.rpartition(" && ")[0] in said
+
+
+def test_a_form_is_told_what_to_tick(run):
+    folder, said = run
+    (page,) = (folder / "form/proxy").iterdir()
+    assert page.name == "form.txt"
+    text = page.read_text()
+    for row in (
+        "name                 talk.example.org, with HTTPS",
+        "path                 /standalone-signaling, which is not cut off; or the whole name",
+        "scheme               http",
+        "host                 198.51.100.4",
+        "port                 8084",
+        "websockets           on",
+        "timeouts             3600 seconds",
+        "body size            256 KiB at least",
+    ):
+        assert f"  {row}" in text
+    assert "Never enter port 9080, the signaling server itself" in text
+    assert "It believes 192.0.2.7 alone who the clients are" in text
+    step = "form: Let your proxy pass talk.example.org on to http://198.51.100.4:8084, with websockets; what to tick"
+    assert f"{step} stands in {page}." in said
+    assert (
+        "Our Traefik believes 192.0.2.7 what it says of its clients, and listens for it on 198.51.100.4:8084." in said
+    )
+    # The page itself, once.
+    assert "Nginx Proxy Manager   Proxy Hosts, Add" in said
 
 
 def test_every_origin_of_the_certificate_has_its_tasks():

@@ -22,6 +22,13 @@ RULE = (
     "(Path(`/spreed`) || Path(`/api/v1/welcome`) || PathRegexp(`^/api/v1/room/[^/.%]+$`))"
 )
 DASHBOARD = {"traefik_dashboard": True, "traefik_dashboard_users": {"admin": PASSWORD, "other": PASSWORD}}
+FORM = {
+    "hpb_own_proxy": False,
+    "hpb_tls": "proxy",
+    "hpb_proxy_address": "192.0.2.7",
+    "hpb_signaling_address": "2001:db8::10",
+    "hpb_proxy_port": 8084,
+}
 
 GOOD = {
     "plain": {},
@@ -31,6 +38,7 @@ GOOD = {
     "paths": {"hpb_path": "/standalone-signaling", "traefik_paths": ["/old", "/standalone-signaling"]},
     "acme": {"hpb_tls": "acme"},
     "port": {"hpb_signaling_port": 9080},
+    "form": {**FORM, **DASHBOARD, "hpb_path": "/standalone-signaling"},
     "dashboard": DASHBOARD,
     "dashboard again": DASHBOARD,
 }
@@ -66,7 +74,8 @@ CASE = [
                 "ansible.builtin.copy": {
                     "dest": "{{ case.file }}",
                     "mode": "0644",
-                    "content": "{{ {'static': __traefik_static_whole, 'text': __traefik_dynamic_text} | to_json }}",
+                    "content": "{{ {'static': __traefik_static_whole, 'text': __traefik_dynamic_text,"
+                    " 'volumes': __traefik_volumes} | to_json }}",
                 },
             },
         ],
@@ -100,6 +109,7 @@ def found(tmp_path_factory):
         "hpb_nofile": 1024,
         "hpb_signaling_port": 8080,
         "hpb_addresses": {"edge": {"signalling": "127.0.0.1"}},
+        "hpb_own_proxy": True,
         "hpb_turn_443_domain": "",
         "hpb_turn_domain": "turn.example.org",
         "hpb_turn_tls_port": 0,
@@ -176,6 +186,22 @@ def test_paths_are_served_besides(found):
     assert http["routers"]["signalling-path"]["middlewares"] == ["headers", "path"]
     for path in ("/old/spreed", "/standalone-signaling/api/v1/welcome"):
         assert f"Path(`{path}`)" in http["routers"]["signalling-path"]["rule"]
+
+
+def test_behind_a_form_there_is_one_plain_port(found):
+    one = found["form"]
+    ping = {"address": "127.0.0.1:8083", "http": {"aliasHeadersStrategy": "delete"}}
+    http = {"aliasHeadersStrategy": "delete"}
+    form = {"address": "[2001:db8::10]:8084", "forwardedHeaders": {"trustedIPs": ["192.0.2.7"]}, "http": http}
+    assert one["static"]["entryPoints"] == {"form": form, "ping": ping}
+    assert one["volumes"] == []
+    dynamic = yaml.safe_load(one["text"])
+    assert "tls" not in dynamic
+    assert set(dynamic["http"]["routers"]) == {"signalling", "signalling-path", "dashboard"}
+    assert [name for name, router in dynamic["http"]["routers"].items() if "tls" in router] == []
+    assert {tuple(router["entryPoints"]) for router in dynamic["http"]["routers"].values()} == {("form",)}
+    assert dynamic["http"]["middlewares"]["headers"]["headers"]["customRequestHeaders"] == {"X-Real-Ip": ""}
+    assert found["plain"]["volumes"][0].endswith(":/tls:ro")
 
 
 def test_the_resolver_and_the_port(found):

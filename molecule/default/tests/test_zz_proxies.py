@@ -76,6 +76,23 @@ talk.example.org {{
     {other}
 }}
 """
+# What a form makes of its fields. The client's own X-Real-IP goes through it, as it does through a tunnel.
+FORM = """server {{
+    listen 443 ssl;
+    server_name talk.example.org;
+    ssl_certificate {base}/tls/fullchain.pem;
+    ssl_certificate_key {base}/tls/key.pem;
+    location / {{
+        proxy_pass http://{target};
+        proxy_http_version 1.1;
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $http_connection;
+    }}
+}}
+"""
 HAPROXY = """global
     maxconn 1000
 defaults
@@ -323,11 +340,12 @@ def client_is_seen(hpb, url: str, tls: ssl.SSLContext | None, address: str = ADD
     assert forged not in log
 
 
-def serves(hpb, under: str, context) -> None:
-    """All that a proxy must do."""
+def serves(hpb, under: str, context, alone: bool = False) -> None:
+    """All that a proxy must do; alone is one that has the whole name for the backend."""
     wait_for(context, f"{under}/api/v1/welcome")
     private_is_closed(under, context)
-    the_rest_is_another_site(under, context)
+    if not alone:
+        the_rest_is_another_site(under, context)
     headers_are_kept(hpb, under, context)
     client_is_seen(hpb, f"wss://{DOMAIN}{under}/spreed", context)
     event_door.is_shut(hpb, context, under)
@@ -378,6 +396,48 @@ def test_a_traefik_in_docker_that_learns_from_labels(hpb, programs, context):
     finally:
         hpb.run(STOP["traefik"])
         hpb.run("docker network rm edge")
+
+
+def set_up_form(hpb, target: str) -> None:
+    written(hpb, "/etc/nginx/conf.d/talk.conf", FORM.format(base=BASE, target=target))
+    hpb.check_output("rm -f /etc/nginx/sites-enabled/default; nginx -t && systemctl restart nginx")
+
+
+@pytest.mark.parametrize("path", ["", PREFIX])
+def test_a_proxy_that_is_only_a_form(hpb, programs, context, path):
+    """Our Traefik behind it keeps shut what is private, and knows who the client is."""
+    chosen = {"traefik_enabled": True, "hpb_proxy": "form", "hpb_path": path}
+    said = deploy(register=True, **chosen)
+    assert f"Let your proxy pass {DOMAIN} on to http://127.0.0.1:8084, with websockets" in said
+    assert "  port                 8084" in said
+    try:
+        set_up_form(hpb, "127.0.0.1:8084")
+        serves(hpb, path, context, alone=True)
+        listening = hpb.check_output("ss -Hltn").splitlines()
+        assert [line.split()[3] for line in listening if line.split()[3].endswith((":8084", ":8080"))] == [
+            "127.0.0.1:8080",
+            "127.0.0.1:8084",
+        ]
+        verified = play("-e", json.dumps(chosen), playbook="playbooks/verify.yml")
+        assert verified.returncode == 0, verified.stdout[-6000:]
+        again = deploy(**chosen)
+        assert all(counts["changed"] == 0 for counts in recap(again).values()), again[-3000:]
+    finally:
+        hpb.run(STOP["nginx"])
+
+
+def test_whoever_passes_on_the_whole_name_to_the_server_is_told(hpb, programs, context):
+    """The server refuses what is private itself. A server before 2.1.0 has no events to be told; a later one does."""
+    chosen = {"hpb_proxy": "", "hpb_path": "", "traefik_enabled": False}
+    deploy(register=True, **chosen)
+    try:
+        set_up_form(hpb, "127.0.0.1:8080")
+        wait_for(context, "/api/v1/welcome")
+        verified = play("-e", json.dumps(chosen), playbook="playbooks/verify.yml")
+        assert verified.returncode == 0, verified.stdout[-6000:]
+        assert "The proxy passes websockets with the subprotocol janus-events on." in verified.stdout
+    finally:
+        hpb.run(STOP["nginx"])
 
 
 def test_a_proxy_on_another_host(hpb, web, programs, context):
