@@ -11,8 +11,10 @@ go with Janus (mcu, simulcast, update-sdp), and those of other clients.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _versions
 
@@ -135,6 +137,27 @@ def takes_events(server_version: str, features: Iterable[str]) -> bool:
     if _versions.numbers(server_version):
         return _versions.at_least(server_version, EVENTS)
     return EVENTS_ID in features
+
+
+def server(welcome: str, features: Sequence[str]) -> dict[str, Any]:
+    """Return what a server is by the body of its welcome and the ids of its header.
+
+    That is {version, features, takes_events, has_janus}; {} for the answer of something else.
+    """
+    try:
+        content = json.loads(welcome)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "nextcloud-spreed-signaling" not in content:
+        return {}
+    version = str(content.get("version", ""))
+    return {
+        "version": version,
+        "features": list(features),
+        "takes_events": takes_events(version, features),
+        # The server names what only goes with Janus while it is connected to it.
+        "has_janus": "mcu" in features,
+    }
 
 
 def _named(names: Sequence[str]) -> str:

@@ -110,6 +110,10 @@ options:
     type: list
     elements: str
     default: []
+  server:
+    description: Address and port at which a signaling server of ours that runs is asked what it is. Empty, none is.
+    type: str
+    default: ""
   proxy_network:
     description: Docker network in which the container O(proxy_container) is looked for.
     type: str
@@ -150,6 +154,13 @@ engine_userns:
   returned: success
 containers:
   description: When each of our running containers was started, by name.
+  type: dict
+  returned: success
+server:
+  description:
+    - What the signaling server that runs says of itself - its C(version) and C(features) - and what follows from that,
+      C(takes_events), whether it takes Janus' events, and C(has_janus), whether it is connected to Janus. Empty when
+      none of ours runs or it does not answer.
   type: dict
   returned: success
 images:
@@ -226,6 +237,7 @@ import platform  # noqa: E402
 import shutil  # noqa: E402
 import socket  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
@@ -233,6 +245,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
     _engine,
     _evidence,
     _fallback,
+    _features,
     _holders,
     _internet,
     _ipv6,
@@ -242,6 +255,8 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
 )
 
 LABEL = "nextcloud-talk.hpb"
+# For the answer of a program on this host.
+SECONDS = 5
 
 
 def engine(module: AnsibleModule) -> tuple[str, str]:
@@ -287,6 +302,15 @@ def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str
     """Return with what those were deployed that are as recorded, and beside which no killed run has left anything."""
     candidates = [one for name, one in containers.items() if name in record and not _fallback.Kept(base / name).there()]
     return _record.settled(record, _record.fingerprints(module.run_command, candidates, base))
+
+
+def server(place: str, containers: dict[str, dict]) -> dict[str, Any]:
+    """Return what a signaling server of ours says of itself at this address and port; {} when none of ours answers."""
+    address, _colon, port = place.rpartition(":")
+    if not address or not any(one["Config"]["Labels"].get(LABEL) == "signalling" for one in containers.values()):
+        return {}
+    answer = _evidence.local(int(port), "/api/v1/welcome", SECONDS, address)
+    return _features.server(answer["body"], _evidence.features(answer["headers"])) if answer["status"] == 200 else {}
 
 
 def our_networks(module: AnsibleModule) -> list[str]:
@@ -385,6 +409,7 @@ def main() -> None:
             "min_free_mb": {"type": "int", "default": 2048},
             "base_dir": {"type": "path", "required": True},
             "listen": {"type": "list", "elements": "str", "default": []},
+            "server": {"type": "str", "default": ""},
             "proxy_network": {"type": "str", "default": ""},
             "proxy_container": {"type": "str", "default": ""},
         },
@@ -442,6 +467,7 @@ def main() -> None:
         engine=version,
         engine_userns=kind.remaps,
         containers={name: one["State"]["StartedAt"] for name, one in containers.items()},
+        server=server(wanted["server"], containers),
         images={name: _record.image_of(one) for name, one in containers.items()},
         settings=_record.settings(record, base),
         settled=settled(module, containers, record["containers"], base),

@@ -150,6 +150,21 @@ def test_which_server_takes_the_events_of_janus(server, features, expected):
     assert _features.takes_events(server, features) == expected
 
 
+def test_what_a_server_says_of_itself():
+    welcome = '{"nextcloud-spreed-signaling":"Welcome","version":"2.0.4~docker"}'
+    assert _features.server(welcome, OLD) == {
+        "version": "2.0.4~docker",
+        "features": OLD,
+        "takes_events": False,
+        "has_janus": True,
+    }
+    without = [name for name in NEWEST if name != "mcu"]
+    built = _features.server(welcome.replace("2.0.4~docker", COMMIT), without)
+    assert (built["takes_events"], built["has_janus"]) == (True, False)
+    for text in ("", "<html>", "[]", '{"version":"2.1.1"}'):
+        assert _features.server(text, NEWEST) == {}
+
+
 def test_no_feature_is_required_and_optional_or_neither():
     for name, feature in _features.FEATURES.items():
         assert (feature.required is None) != (feature.optional is None), name
