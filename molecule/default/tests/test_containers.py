@@ -102,3 +102,10 @@ def test_the_janus_image_is_small_and_holds_only_what_is_linked(hpb, containers)
     assert image["Config"]["User"] == "65534:65534"
     for absent in ("apt-get", "gcc", "perl"):
         assert hpb.run(f"docker exec janus /bin/bash -c 'command -v {absent}'").rc != 0
+
+
+def test_the_signaling_server_trusts_its_own_authority(hpb):
+    """A call between two of its Nextclouds brings it to its own public name, with a certificate of the private CA."""
+    base = "/opt/nextcloud-talk-hpb"
+    trusted = f"{base}/signalling/config/authorities/hpb.pem"
+    hpb.check_output(f"openssl verify -no-CAfile -no-CApath -CAfile {trusted} {base}/tls/fullchain.pem")
