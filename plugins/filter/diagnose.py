@@ -99,6 +99,9 @@ _value:
     sentence:
       description: All that in one line.
       type: str
+    more:
+      description: Where the documentation says more about it.
+      type: str
 """
 
 

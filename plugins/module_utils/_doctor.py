@@ -50,6 +50,7 @@ SOON_DAYS = 14
 
 RUN = "ansible-playbook -i inventory nextcloud_talk.hpb."
 PROGRAMS = ("nats", "janus", "coturn", "coturn443", "signalling", "traefik")
+GUIDE = "docs/troubleshooting.md"
 # No finding is without a way on.
 LAST_RESORT = f"Run {RUN}logs, which shows the last errors of all programs"
 # Wrong requests from which on Nextcloud's delay (6.4 s, doubled by each) fills what the signaling server waits.
@@ -81,8 +82,8 @@ class Finding:
         return f"{'HPB' if self.instance == ALL else self.instance}, {self.what}: {self.why} {self.mend}"
 
     def plain(self) -> dict[str, str]:
-        """Return it as plain data."""
-        return {**asdict(self), "sentence": self.sentence}
+        """Return it as plain data; `more` is where the documentation has more than a sentence about it."""
+        return {**asdict(self), "sentence": self.sentence, "more": f"{GUIDE}#{self.cause}"}
 
 
 class Case:

@@ -1070,7 +1070,7 @@ def test_the_log_of_what_is_down_is_evidence():
 def test_the_filter_returns_plain_data_and_refuses_what_is_none():
     scene = Scene("coturn")
     (plain,) = diagnose_filter.diagnose(scene.report, scene.inspection, scene.reaches, scene.context)
-    assert set(plain) == {"cause", "instance", "step", "what", "why", "mend", "seen", "status", "sentence"}
+    assert set(plain) == {"cause", "instance", "step", "what", "why", "mend", "seen", "status", "sentence", "more"}
     json.dumps(plain)
     with pytest.raises(AnsibleFilterError, match="given list for inspection, expected a dictionary"):
         diagnose_filter.diagnose({}, [], [], {})
