@@ -28,7 +28,8 @@ def numbered(begin: int) -> Callable[[int], str]:
 def turn_over(path: Path, begin: int) -> None:
     """Prepare, promote and rotate both secrets again and again, as the module does for its options."""
     _secrets.plan.__kwdefaults__["generate"] = numbered(begin)
-    defaults = {"values": {}, "must_exist": True, "restore": None, "replace": False, "instances": [], "remove": []}
+    defaults = {"values": {}, "must_exist": True, "restore": None, "replace": False}
+    defaults |= {"instances": [], "remove": [], "stage": []}
     for step in itertools.cycle(("prepare", "promote", "rotate", "prepare", "rotate")):
         words = {name: ["nc"] if name == step else [] for name in ("rotate", "prepare", "promote")}
         secrets.run(path, {**defaults, **words}, False)

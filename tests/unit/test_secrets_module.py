@@ -217,7 +217,7 @@ def test_a_restore_that_is_refused(path, options, message):
 
 def test_a_refused_value_is_not_in_the_message(path):
     result = run(path=path, instances=[NC], values={"internal": "too-short-but-mine"})
-    assert result["msg"].startswith("In values, internal was expected to hold letters")
+    assert result["msg"].startswith("In values, internal was expected to have 32 to 127 characters and has 18")
     assert "too-short-but-mine" not in json.dumps(result)
     assert not path.exists()
 
