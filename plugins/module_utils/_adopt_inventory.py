@@ -193,7 +193,7 @@ def _say_what_moves(
         names = [instance.id for instance in instances if instance.server is one]
         words.changed.append(
             f"{', '.join(names)} had {place}; here all have one name and port, which the playbook site registers. With "
-            f"talk_register: false the admin has to enter them, from the page in handover/."
+            f"talk_register: false the admin has to enter them, from the page in .handover/."
         )
     eturnal = [one.aio.name if one.aio else one.files.shown(one.turn_conf) for one in found if one.eturnal]
     if eturnal:
@@ -266,7 +266,7 @@ class _Secrets:
             instance.backend.secret,
             f"The shared secret of {instance.id}",
             f"The playbook site makes a new one and registers it; with talk_register: false the admin of "
-            f"{instance.urls[0]} has to enter it, from handover/{instance.id}.md.",
+            f"{instance.urls[0]} has to enter it, from .handover/{instance.id}.md.",
         ):
             entry["backend"] = instance.backend.secret
 
@@ -274,7 +274,7 @@ class _Secrets:
         """Take the secret of a TURN server for its instances; other ones may have the same."""
         way_out = (
             "The playbook site makes one for each Nextcloud and registers it; with talk_register: false its admin has "
-            "to enter it, from its page in handover/. Until then that Nextcloud has no TURN."
+            "to enter it, from its page in .handover/. Until then that Nextcloud has no TURN."
         )
         called = "eturnal" if server.eturnal else "coturn"
         secrets = _adopt.turn_secrets(server)

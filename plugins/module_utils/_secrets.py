@@ -65,7 +65,7 @@ PUBLISHED = frozenset(
 )
 
 # A secret goes through the signaling server's server.conf (the TURN secrets alone do not), coturn's database, Talk's
-# JSON, Janus' configuration, and the commands and tables of the pages in handover/. Base64 passes everywhere.
+# JSON, Janus' configuration, and the commands and tables of the pages in .handover/. Base64 passes everywhere.
 _SIGNS = re.compile(r"[!-~]+")
 _QUOTING = re.compile(r"[\"'`\\|<>{}]")
 _VARIABLE = re.compile(r"[%$]\(")
@@ -126,7 +126,7 @@ def _unfit(value: str, in_server_conf: bool) -> str | None:
             "which server.conf or a command would cut"
         )
     if _QUOTING.search(value):
-        return "holds one of \" ' ` \\ | < > { }, which a page in handover/ or Janus' configuration would not keep"
+        return "holds one of \" ' ` \\ | < > { }, which a page in .handover/ or Janus' configuration would not keep"
     if in_server_conf and value[0] in "#;":
         return "begins with # or ;, which begins a comment in the signaling server's server.conf"
     if in_server_conf and _VARIABLE.search(value):

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -701,6 +701,22 @@ def change_over(
             "after": {key: value for plan in plans for key, value in plan.after.items()},
         },
     }
+
+
+def tabs(actions: Mapping[str, Sequence[str]], dry: bool) -> str:
+    """Return what people see who have Talk open while its servers change; "" where nobody's do.
+
+    actions: {instance: what `sync` did or, in a dry run, would do}. Talk's header X-Nextcloud-Talk-Hash changes with
+    the signaling, STUN and TURN servers, and with that a tab asks for a reload.
+    """
+    ids = [name for name, done in actions.items() if any(not one.startswith(f"set {CLI_URL} ") for one in done)]
+    if not ids:
+        return ""
+    says, advice = ("will say", ": do this outside working hours") if dry else ("say", "")
+    return (
+        f"Tabs in which Talk is open ({', '.join(ids)}) {says} that it was updated and has to be reloaded; until that "
+        f"is done they offer no call{advice}."
+    )
 
 
 def _plans(planners: Sequence[Planner], state: State) -> list[Plan]:

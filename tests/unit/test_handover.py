@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -76,7 +77,7 @@ class Controller:
     """A directory with an inventory and a play, the pages in it, and the last run's output."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.pages, self.data = folder, folder / "handover", inventory()
+        self.folder, self.pages, self.data = folder, folder / ".handover", inventory()
         self.output = ""
 
     def run(self, *arguments: str, fails: bool = False) -> int:
@@ -269,6 +270,50 @@ def test_pages_go_with_their_instances_and_other_files_stay(controller):
     assert controller.run("-e", "remove=second") == 1
     assert controller.names() == ["nc.md", "notes.md"]
     assert controller.page("nc") == "written by hand\n"
+
+
+def test_pages_of_an_older_release_are_moved(controller):
+    """It wrote them where Ansible looked for hosts, and said in each run that there are none."""
+    controller.run()
+    former = controller.folder / "handover"
+    controller.pages.rename(former)
+    kept = former / "nas.md"
+    kept.write_text("<!-- nextcloud_talk.hpb.handover -->\nfrom a rotation\n", encoding="utf-8")
+    # It cannot be told otherwise now, so what it was given last stays.
+    nas = {"hosts": {"nas.example.org": {"talk_acting": ""}}, "vars": {"talk_optional": True}}
+    controller.data["nextcloud"]["children"]["nas"] = nas
+    controller.run("--check")
+    assert sorted(path.name for path in former.iterdir()) == [".gitignore", "client.md", "nas.md", "second.md"]
+    controller.run()
+    assert controller.names() == ["client.md", "second.md"] and controller.left()["removed"] == []
+    assert sorted(path.name for path in former.iterdir()) == [".gitignore", "nas.md"]
+    del controller.data["nextcloud"]["children"]["nas"]
+    controller.run()
+    assert not former.exists() and controller.left()["removed"] == ["nas"]
+    assert controller.run() == 0
+
+
+def test_pages_stay_where_they_are_wanted_however_that_is_spelt(controller):
+    wanted = ("-e", f"handover_dir={controller.folder}/handover/")
+    assert controller.run(*wanted) == 1 and controller.run(*wanted) == 0
+    assert sorted(path.name for path in (controller.folder / "handover").iterdir()) == [
+        ".gitignore",
+        "client.md",
+        "second.md",
+    ]
+
+
+@pytest.mark.parametrize(("name", "silent"), [(".handover", True), ("handover", False)])
+def test_a_directory_as_inventory_is_read_without_a_warning(controller, name, silent):
+    controller.run("-e", f"handover_dir={controller.folder}/{name}")
+    program = str(Path(sys.executable).parent / "ansible-inventory")
+    for path in ("play.yml", "local", "remote"):
+        target = controller.folder / path
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+    done = subprocess.run(
+        [program, "-i", str(controller.folder), "--list"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ("WARNING" not in done.stderr) is silent, done.stderr
 
 
 def test_a_narrowed_run_leaves_the_pages_of_the_others(controller):

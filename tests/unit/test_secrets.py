@@ -321,7 +321,7 @@ SIGNS = (
     "was expected to hold letters, digits and signs of ASCII only and holds something else, such as a blank, which "
     "server.conf or a command would cut"
 )
-QUOTING = "holds one of \" ' ` \\ | < > { }, which a page in handover/ or Janus' configuration would not keep"
+QUOTING = "holds one of \" ' ` \\ | < > { }, which a page in .handover/ or Janus' configuration would not keep"
 COMMENT = "begins with # or ;, which begins a comment in the signaling server's server.conf"
 VARIABLE = "holds %( or $(, with which the signaling server's server.conf names a variable"
 

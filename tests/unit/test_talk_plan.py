@@ -1123,3 +1123,32 @@ def test_every_problem_is_named():
     ):
         assert part in text
     assert len(found) == 6
+
+
+ADDED = "added the STUN server turn.example.org:3478"
+URL_SET = "set overwrite.cli.url to https://nc.example.org (it was not set)"
+
+
+@pytest.mark.parametrize(
+    ("actions", "dry", "sentence"),
+    [
+        ({}, False, ""),
+        ({"nc": []}, True, ""),
+        # Nothing that Talk tells its clients.
+        ({"nc": [URL_SET]}, False, ""),
+        (
+            {"nc": [URL_SET, ADDED], "dev_nc": [], "test": [ADDED]},
+            False,
+            "Tabs in which Talk is open (nc, test) say that it was updated and has to be reloaded; until that is done "
+            "they offer no call.",
+        ),
+        (
+            {"nc": [f"deleted the {_talk.MODE} internal, with which Talk ignores every signaling server"]},
+            True,
+            "Tabs in which Talk is open (nc) will say that it was updated and has to be reloaded; until that is done "
+            "they offer no call: do this outside working hours.",
+        ),
+    ],
+)
+def test_what_people_see_who_have_talk_open(actions, dry, sentence):
+    assert _talk.tabs(actions, dry) == sentence

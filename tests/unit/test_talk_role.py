@@ -166,6 +166,17 @@ def test_a_run_without_changes_costs_two_starts_of_php_for_each_instance(tmp_pat
     assert site.starts == ["config:list", "config:list"]
 
 
+def test_people_with_an_open_tab_are_thought_of_where_something_changes(tmp_path, nextcloud):
+    site = Site(tmp_path, nc=hosts(nextcloud, "nc.example.org"))
+    output, _code = site.play("nextcloud_talk.hpb.register", "--check")
+    assert "Tabs in which Talk is open (nc) will say that it was updated and has to be reloaded" in output
+    assert "do this outside working hours" in output
+    said = "Tabs in which Talk is open (nc) say that it was updated and has to be reloaded"
+    assert site.summary().count(said) == 1
+    assert "Tabs in which" not in site.summary()
+    assert "Tabs in which" not in site.play("nextcloud_talk.hpb.register")[0]
+
+
 def test_another_host_of_the_instance_acts_when_the_first_is_away(tmp_path, nextcloud):
     nc = hosts(nextcloud, "nc.example.org", "nc2.example.org", "nc3.example.org")
     site = Site(tmp_path, nc=nc)

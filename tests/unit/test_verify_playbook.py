@@ -123,6 +123,11 @@ def bed(tmp_path):
     server.server_close()
 
 
+def test_the_summary_names_the_variable_that_keeps_calls_away(bed):
+    assert bed.run("-e", '{"hpb_verify": true, "verify_calls": false}') == 0, bed.output
+    assert bed.summary()[-1] == "No call was placed: verify_calls is false."
+
+
 def test_the_summary_has_what_talk_thinks_and_who_was_not_asked(bed):
     assert bed.run() == 0, bed.output
     assert bed.summary() == [
@@ -218,7 +223,7 @@ def test_calls_are_placed_with_what_is_known_and_pages_are_named(bed):
     given = {
         "hpb_verify": True,
         "hpb_resolve": {"talk.example.org": "127.0.0.77"},
-        "handover_pages": {"client": "/home/me/inventory/handover/client.md"},
+        "handover_pages": {"client": "/home/me/inventory/.handover/client.md"},
         "handover_removed": ["gone"],
     }
     assert bed.run("-e", json.dumps(given)) == 2
@@ -227,7 +232,7 @@ def test_calls_are_placed_with_what_is_known_and_pages_are_named(bed):
     summary = json.loads(re.search(r'"msg": (\[[^]]*its admin enters.*?\n    \])', bed.output, re.DOTALL).group(1))
     assert (
         "client: never contacted (talk_register: false); its admin enters what stands in "
-        "/home/me/inventory/handover/client.md" in summary
+        "/home/me/inventory/.handover/client.md" in summary
     )
     assert "Handover page removed: gone has left, or is registered by us now" in summary
     steps = [line.split("  ")[0].strip() for line in summary if "what Talk needs" in line]
@@ -241,6 +246,9 @@ def test_calls_are_placed_with_what_is_known_and_pages_are_named(bed):
 
 
 AWAY = {"ansible_connection": "ssh", "ansible_host": "192.0.2.1", "ansible_ssh_executable": "{folder}/ssh"}
+
+
+ONE = [{"id": "nc", "state": "present", "host": "office.example.org"}]
 
 
 def with_places(bed, monkeypatch, **places):
@@ -305,6 +313,22 @@ def test_calls_are_placed_from_other_hosts_and_each_is_named(bed, monkeypatch):
             2,
             "There is no program /nonexistent/chromium on the controller, expected the Chromium that verify_browser "
             "names: install it (Debian's package chromium), correct the path, or leave verify_browser empty.",
+        ),
+        # An empty user is nobody, and then nobody's password is missing or too much.
+        ({"talk_verify_user": "", "talk_verify_password": "w" * 32, "hpb_inventory": ONE}, "", 0, ""),
+        (
+            {"talk_verify_password": "w" * 32, "hpb_inventory": ONE},
+            "",
+            2,
+            "talk_verify_password is set for the instance nc, expected talk_verify_user with it: set both, or remove "
+            "it.",
+        ),
+        (
+            {"talk_verify_user": "alice", "talk_verify_password": "", "hpb_inventory": ONE},
+            "",
+            2,
+            "talk_verify_user is set for the instance nc, expected talk_verify_password with it: set both, or remove "
+            "it.",
         ),
     ],
 )
