@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -39,6 +39,10 @@ options:
     description: The host's IPv6 address for media; empty for none. It counts for V(host) only.
     type: str
     default: ""
+  called:
+    description: What the networks are called in the engine, by the names that they have without it.
+    type: dict
+    default: {}
   check:
     description: Whether to return a list of sentences for what cannot work, instead of addresses.
     type: bool
@@ -60,17 +64,26 @@ _value:
     - C(neighbours6), the range of addresses that share the network of C(media6), empty for none.
     - C(web), the address at which the host itself reaches Traefik.
     - C(networks), each with C(name), C(subnet), C(gateway) and whether it is C(internal); empty in the profile V(host).
+    - C(interfaces), the names of their interfaces on the host, by the networks' names; empty in the profile V(host).
     - C(places), for each program its networks, each with C(name) and C(ipv4_address); empty in the profile V(host).
   type: dict
 """
 
 
-def addresses(profile: str, subnet: str = "", media_ip: str = "", media_ip6: str = "", check: bool = False) -> Any:
+def addresses(
+    profile: str,
+    subnet: str = "",
+    media_ip: str = "",
+    media_ip6: str = "",
+    *,
+    called: Mapping[str, str] | None = None,
+    check: bool = False,
+) -> Any:
     """Return the addresses, or with `check` the sentences about what cannot work."""
     if check:
         return _addresses.problems(str(profile), str(subnet))
     try:
-        return _addresses.addresses(str(profile), str(subnet), str(media_ip), str(media_ip6))
+        return _addresses.addresses(str(profile), str(subnet), str(media_ip), str(media_ip6), called)
     except _addresses.AddressError as error:
         raise AnsibleFilterError(str(error)) from error
 

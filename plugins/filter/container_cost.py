@@ -49,6 +49,10 @@ options:
     description: Whether the program notices a changed configuration by itself.
     type: bool
     default: false
+  renamed:
+    description: The old and the new name of a container that gets another one, as text. Empty when it keeps its own.
+    type: str
+    default: ""
 seealso:
   - plugin: nextcloud_talk.hpb.container_sentence
     plugin_type: filter
@@ -77,9 +81,12 @@ def container_cost(
     *,
     signalled: bool = False,
     watched: bool = False,
+    renamed: str = "",
 ) -> dict[str, Any]:
     """Return what a change costs, see `_container.cost`."""
-    return _container.cost(dry or None, list(files), found, wanted, signalled=signalled, watched=watched)
+    return _container.cost(
+        dry or None, list(files), found, wanted, signalled=signalled, watched=watched, renamed=renamed
+    )
 
 
 class FilterModule:

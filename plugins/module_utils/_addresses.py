@@ -11,6 +11,7 @@ and the signaling server, the latter two on both. Every address is fixed, since 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 PROFILES = ("host", "bridge")
@@ -53,17 +54,21 @@ def problems(profile: str, subnet: str) -> list[str]:
     return []
 
 
-def addresses(profile: str, subnet: str, media_ip: str, media_ip6: str = "") -> dict[str, Any]:
+def addresses(
+    profile: str, subnet: str, media_ip: str, media_ip6: str = "", called: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the addresses of the programs.
 
     :param media_ip: the host's address for media, empty while it is not known.
     :param media_ip6: the same for IPv6, empty for none.
+    :param called: what the networks are called in the engine, by their names in `NAMES`, where that is another name.
     :returns: ``core`` and ``edge`` ({program: address}, with ``host`` for how the programs see the host itself),
         ``media`` (of Janus for media, the one peer that coturn relays to), ``media6`` (the same for IPv6, empty for
         none, as on private networks), ``neighbours6`` (first and last address of its network, with a dash), ``web``
         (where the host reaches Traefik),
-        ``networks`` (each with name, subnet, gateway and internal), and ``places`` ({program: its networks, each with
-        name and ipv4_address}, the one with its way out first); both empty when Docker's networks are not used.
+        ``networks`` (each with name, subnet, gateway and internal), ``interfaces`` (of the host, by the names of the
+        networks), and ``places`` ({program: its networks, each with name and ipv4_address}, the one with its way out
+        first); all empty when Docker's networks are not used.
     :raises AddressError: when `problems` has something to say.
     """
     found_problems = problems(profile, subnet)
@@ -73,17 +78,19 @@ def addresses(profile: str, subnet: str, media_ip: str, media_ip6: str = "") -> 
         local = dict.fromkeys((*PROGRAMS, "host"), LOOPBACK)
         own = {**local, "coturn": media_ip}
         media = {"media": media_ip, "media6": short6(media_ip6), "neighbours6": neighbours6(media_ip6)}
-        return {"core": own, "edge": own, **media, "web": LOOPBACK, "networks": [], "places": {}}
+        return {"core": own, "edge": own, **media, "web": LOOPBACK, "networks": [], "interfaces": {}, "places": {}}
     halves = dict(zip(NAMES, ipaddress.ip_network(subnet).subnets()))
-    found: dict[str, Any] = {"networks": [], "places": {}}
+    found: dict[str, Any] = {"networks": [], "interfaces": {}, "places": {}}
     for half, network in halves.items():
         gateway = network.network_address + 1
         places = {name: str(gateway + 1 + PROGRAMS.index(name)) for name in MEMBERS[half]}
         found[half] = {**places, "host": str(gateway)}
-        described = {"name": NAMES[half], "subnet": str(network), "gateway": str(gateway), "internal": half == "core"}
+        called_now = (called or {}).get(NAMES[half], NAMES[half])
+        described = {"name": called_now, "subnet": str(network), "gateway": str(gateway), "internal": half == "core"}
         found["networks"].append(described)
+        found["interfaces"][called_now] = NAMES[half]
         for name, address in places.items():
-            found["places"].setdefault(name, []).append({"name": NAMES[half], "ipv4_address": address})
+            found["places"].setdefault(name, []).append({"name": called_now, "ipv4_address": address})
     # A published port is reached at the host's own address also where Docker runs no proxy for the loopback.
     return {**found, "media": found["core"]["janus"], "media6": "", "neighbours6": "", "web": media_ip or LOOPBACK}
 

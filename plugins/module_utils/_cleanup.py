@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._fallback import previous_name
-
-LABEL = "nextcloud-talk.hpb"
-"""Label of our containers, whose value is the container's own name, and of our networks."""
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ours
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._ours import Container
 
 
 class CleanupError(Exception):
@@ -19,31 +18,15 @@ class CleanupError(Exception):
 
 
 @dataclass(frozen=True)
-class Container:
-    """A container of the engine: `image` is what it was made of, as it was named; `image_id` is what that was."""
-
-    name: str
-    label: str = ""
-    image: str = ""
-    image_id: str = ""
-    running: bool = False
-    restarts: bool = False
-
-    @property
-    def ours(self) -> bool:
-        """Whether it was made by this collection: another program's container may have the same name.
-
-        One that is kept until its successor is healthy has the label of the name that it had.
-        """
-        return bool(self.label) and self.name in (self.label, previous_name(self.label))
-
-
-@dataclass(frozen=True)
 class Step:
-    """One change of the engine: `verb` is stop, keep_stopped, remove, remove_image or remove_network."""
+    """One change of the engine: `verb` is stop, keep_stopped, remove, remove_image or remove_network.
+
+    `target` is what the engine is told, so that what another one is called meanwhile does not count.
+    """
 
     verb: str
     name: str
+    target: str = ""
 
     def __str__(self) -> str:
         words = {
@@ -64,36 +47,44 @@ class Plan:
     kept: list[str] = field(default_factory=list)
 
 
-def plan_stop(containers: Iterable[Container], names: Sequence[str]) -> list[Step]:
-    """Return what stops our containers of these names for good, in the order of `names`."""
-    there = {one.name: one for one in containers if one.ours}
+def concerned(containers: Iterable[Container], services: Sequence[str], prefix: str, base: str) -> list[Container]:
+    """Return our containers of these services, whatever they are called now, in the order of `services`."""
+    there = sorted(containers, key=lambda one: one.kept)
+    return [one for service in services for one in there if one.is_ours(f"{prefix}{service}", str(Path(base, service)))]
+
+
+def plan_stop(leaving: Iterable[Container]) -> list[Step]:
+    """Return what stops these containers for good."""
     steps = []
-    for name in names:
-        if name in there and there[name].restarts:
-            steps.append(Step("keep_stopped", name))
-        if name in there and there[name].running:
-            steps.append(Step("stop", name))
+    for one in leaving:
+        if one.restarts:
+            steps.append(Step("keep_stopped", one.name, one.id))
+        if one.running:
+            steps.append(Step("stop", one.name, one.id))
     return steps
 
 
 def plan_absent(
-    containers: Sequence[Container], names: Sequence[str], references: Iterable[str], images: Mapping[str, str]
+    containers: Iterable[Container],
+    leaving: Sequence[Container],
+    references: Iterable[str],
+    images: Mapping[str, str],
 ) -> Plan:
-    """Plan for our containers of these names and for images.
+    """Plan for the containers that are `leaving` and for images.
 
     `references` are the images that go: names with tag or digest, or ids. `images` says which of them the engine has:
-    {reference: id}. One that a container uses which does not go stays.
+    {reference: id}. One that another of the `containers` uses stays.
     """
-    leaving = [one for name in names for one in containers if one.name == name and one.ours]
     plan = Plan()
+    others = [one for one in containers if one not in leaving]
     for one in leaving:
         if one.running:
-            plan.steps.append(Step("stop", one.name))
-        plan.steps.append(Step("remove", one.name))
+            plan.steps.append(Step("stop", one.name, one.id))
+        plan.steps.append(Step("remove", one.name, one.id))
     for reference in dict.fromkeys(references):
         if reference not in images:
             continue
-        users = sorted(one.name for one in containers if one.image_id == images[reference] and one not in leaving)
+        users = sorted(one.name for one in others if one.image_id == images[reference])
         if users:
             plan.kept.append(f"The image {reference} stays, since the container {', '.join(users)} uses it.")
         else:
@@ -103,12 +94,9 @@ def plan_absent(
 
 def plan_networks(networks: Mapping[str, Iterable[str]], containers: Iterable[Container]) -> list[Step]:
     """Return what removes our networks, {name: its containers}. Raises CleanupError when a foreign one is in it."""
-    ours = {one.name for one in containers if one.ours}
+    ours = {one.name for one in containers if one.service}
     for name, members in sorted(networks.items()):
         foreign = sorted(set(members) - ours)
         if foreign:
-            raise CleanupError(
-                f"The network {name} of ours has the container {', '.join(foreign)} in it, which is not ours, expected "
-                f"none: take it out with 'docker network disconnect {name} {foreign[0]}', then run this again."
-            )
+            raise CleanupError(_ours.network_members(name, foreign))
     return [Step("remove_network", name) for name in sorted(networks)]

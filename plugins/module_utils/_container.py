@@ -146,13 +146,14 @@ def cost(
     *,
     signalled: bool = False,
     watched: bool = False,
+    renamed: str = "",
 ) -> dict[str, Any]:
     """Return what a change costs: `change` (a key of SENTENCES), `why` (texts), `anew` and `disrupts`.
 
     `dry` is the dry run of the container, None when none is possible yet. `files` are the configuration files that
     differ. `found` says of the container that is there whether it is `running`. `signalled`: it would be told to read
-    its configuration again; `watched`: it notices by itself. `anew`: the container is made anew, `disrupts`: a running
-    one is stopped for it.
+    its configuration again; `watched`: it notices by itself; `renamed`: its old and its new name. `anew`: the container
+    is made anew, `disrupts`: a running one is stopped for it.
     """
     if dry is None:
         return {"change": "created", "why": [], "anew": False, "disrupts": False}
@@ -170,12 +171,14 @@ def cost(
         change = "started"
     elif signalled or (files and watched):
         change = "reloaded"
-    elif set(after) or files:
+    elif set(after) or files or renamed:
         change = "updated"
     else:
         change = "unchanged"
     if change == "reloaded" and not why:
         why = ["what it reads on a signal"]
+    if renamed:
+        why.append(f"name {renamed}")
     return {"change": change, "why": why, "anew": anew, "disrupts": change == "restarted"}
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """With what each container was deployed, and how it was found then.
 
-`containers.json` beside the directories of all containers holds under `containers` for each name
+`containers.json` beside the directories of all containers holds under `containers` for each service
 
     wanted  digest of everything that the role was given, and of how a container is made of it
     found   digest of the container as the engine describes it, of the image that has its name, and of its files, at
@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _reload
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _ours, _reload
 
 NAME = "containers.json"
 
@@ -40,10 +40,7 @@ LASTING = ("Id", "Image", "Name", "Path", "Args", "Config", "HostConfig")
 def inspect(run: _reload.Run, names: Iterable[str]) -> list[dict[str, Any]]:
     """Return what ``docker container inspect`` says of the containers that are there."""
     _code, out, _err = run(["docker", "container", "inspect", *names])
-    try:
-        return json.loads(out or "[]")
-    except ValueError:
-        return []
+    return _ours.entries(out)
 
 
 def name_of(entry: Mapping[str, Any]) -> str:
@@ -99,22 +96,27 @@ def fingerprint(entry: Mapping[str, Any], image_id: str, directory: Path) -> str
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
 
-def fingerprints(run: _reload.Run, entries: Iterable[Mapping[str, Any]], base: Path) -> dict[str, str]:
-    """Return the fingerprint of each healthy container by its name; {} when an image's name is gone."""
-    sound = [entry for entry in entries if healthy(entry)]
-    images = sorted({image_of(entry) for entry in sound})
+def fingerprints(run: _reload.Run, entries: Mapping[str, Mapping[str, Any]], base: Path) -> dict[str, str]:
+    """Return the fingerprint of each healthy container by its service; {} when an image's name is gone.
+
+    `entries` are containers of ours by their services, each with its directory in `base`.
+    """
+    sound = {service: entry for service, entry in entries.items() if healthy(entry)}
+    images = sorted({image_of(entry) for entry in sound.values()})
     if not images:
         return {}
     code, out, _err = run(["docker", "image", "inspect", "--format", "{{.Id}}", *images])
     ids = dict(zip(images, out.split()))
     if code != 0 or len(ids) != len(images):
         return {}
-    return {name_of(entry): fingerprint(entry, ids[image_of(entry)], base / name_of(entry)) for entry in sound}
+    return {service: fingerprint(entry, ids[image_of(entry)], base / service) for service, entry in sound.items()}
 
 
-def found(run: _reload.Run, name: str, base: Path) -> str:
-    """Return the fingerprint of one container, "" when it is not healthy."""
-    return fingerprints(run, inspect(run, [name]), base).get(name, "")
+def found(run: _reload.Run, name: str, directory: Path) -> str:
+    """Return the fingerprint of the container NAME of `directory`, "" when it is not ours or not healthy."""
+    service = directory.name
+    ours = [one for one in inspect(run, [name]) if _ours.Container.of(one).is_ours(name, str(directory))]
+    return fingerprints(run, {service: ours[0]} if ours else {}, directory.parent).get(service, "")
 
 
 def parse(text_now: str) -> dict[str, Any]:

@@ -66,11 +66,16 @@ def line_of(text: str, pattern: str) -> str:
     return next((line.strip() for line in text.splitlines() if pattern and re.search(pattern, line)), "")
 
 
-def send(run: Run, container: str, signal: str, answer: str, *, refusal: str = "", timeout: float = 15) -> None:
-    """Send the signal and wait for the answer; raises ReloadError when it does not come, or a refusal comes first."""
+def send(
+    run: Run, container: str, ident: str, signal: str, answer: str, *, refusal: str = "", timeout: float = 15
+) -> None:
+    """Send the signal and wait for the answer; raises ReloadError when it does not come, or a refusal comes first.
+
+    `ident` is the id of the container, `container` what it is called.
+    """
     since = time.time() - CLOCK
-    before = log_since(run, container, since)
-    code, _out, err = run(["docker", "kill", "--signal", signal, container])
+    before = log_since(run, ident, since)
+    code, _out, err = run(["docker", "kill", "--signal", signal, ident])
     if code != 0:
         raise ReloadError(
             f"Container {container} was expected to take {signal}, but Docker said: {err.strip()}. "
@@ -78,7 +83,7 @@ def send(run: Run, container: str, signal: str, answer: str, *, refusal: str = "
         )
     deadline = time.monotonic() + timeout
     while True:
-        text = added(before, log_since(run, container, since))
+        text = added(before, log_since(run, ident, since))
         refused = line_of(text, refusal)
         if refused:
             raise ReloadError(

@@ -17,6 +17,8 @@ description:
     M(nextcloud_talk.hpb.config_files) does it.
   - What is kept already, by a run that was killed, is never replaced by something unproven, and what is not sound is
     not kept. M(nextcloud_talk.hpb.container_fallback) removes what is kept or puts it back.
+  - A container that is not ours is never touched, whatever it is called. Where one has the name of ours, the module
+    fails and says so.
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -38,13 +40,19 @@ options:
     type: str
     required: true
   directory:
-    description: Directory that holds the C(config) of the container.
+    description: Directory that holds the C(config) of the container. It is called like it, without a prefix.
     type: path
     required: true
   anew:
     description: Whether the container is going to be made anew.
     type: bool
     default: false
+  image:
+    description:
+      - Where there is no container of the name in the end, one of this image is made that is never started. So nobody
+        else can have the name before the new one is made. Empty for none.
+    type: str
+    default: ""
   group:
     description: Name or gid of the group of the configuration.
     type: str
@@ -99,7 +107,7 @@ def change(module: AnsibleModule) -> dict[str, Any]:
     """Keep, then write; returns the module's result."""
     params = module.params
     found = _fallback.Fallback(module.run_command, params["container"], params["directory"], module.check_mode)
-    found.keep(anew=params["anew"])
+    found.keep(anew=params["anew"], image=params["image"])
     written = _files.bring(found.options(params), module.check_mode)
     return {
         **{key: written[key] for key in ("changed", "written", "diff")},
@@ -115,6 +123,7 @@ def main() -> None:
             "container": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
             "anew": {"type": "bool", "default": False},
+            "image": {"type": "str", "default": ""},
             "group": {"type": "str", "aliases": ["gid"]},
             "files": {"type": "list", "elements": "dict", "required": True, "options": _files.FILE},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},

@@ -15,6 +15,8 @@ description:
     C(config.previous) and, when it is made anew, the container NAME-previous, is kept until O(state=settled) removes it
     or O(state=restored) puts it back.
   - What a run leaves that was killed, the next one goes on from, see M(nextcloud_talk.hpb.container_look).
+  - A container that is not ours is never touched, whatever it is called. Where one has the name of ours, the module
+    fails and says so.
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -34,7 +36,7 @@ options:
     type: str
     required: true
   directory:
-    description: Directory that holds the C(config) of the container.
+    description: Directory that holds the C(config) of the container. It is called like it, without a prefix.
     type: path
     required: true
   state:
@@ -134,9 +136,9 @@ class Fallback(_fallback.Fallback):
         super().__init__(module.run_command, params["container"], params["directory"], module.check_mode)
         self.module = module
 
-    def log(self) -> list[str]:
+    def log(self, there: dict[str, Any]) -> list[str]:
         """Return the last lines of the container, masked."""
-        _code, out, err = self.run_command(["docker", "logs", "--tail", str(LOG_LINES), self.name])
+        _code, out, err = self.run_command(["docker", "logs", "--tail", str(LOG_LINES), there["id"]])
         lines = [line.rstrip() for line in (out + err).splitlines() if line.strip()]
         return [_evidence.masked(line, self.module.params["secrets"])[: _evidence.LINE_LENGTH] for line in lines]
 
@@ -145,7 +147,7 @@ class Fallback(_fallback.Fallback):
         began = time.monotonic()
         deadline = began + self.module.params["timeout"]
         while True:
-            state = self.present(self.name)
+            state, _aside = self.both()
             if state.get("running") and state["health"] in ("healthy", ""):
                 return True
             # Of one that was just started, Docker may still say what it was before.
@@ -154,22 +156,22 @@ class Fallback(_fallback.Fallback):
                 return False
             time.sleep(0.5)
 
-    def have_read(self) -> None:
+    def have_read(self, there: dict[str, Any]) -> None:
         """Make the program that runs read the configuration that was put back: on a signal, or by a restart."""
         wanted = self.module.params
         if wanted["signal"]:
             try:
                 self.actions.append(f"{wanted['signal']} to {self.name}")
-                _reload.send(self.run_command, self.name, wanted["signal"], wanted["answer"])
+                _reload.send(self.run_command, self.name, there["id"], wanted["signal"], wanted["answer"])
                 return
             except _reload.ReloadError:
                 self.actions.append("no answer")
-        self.docker([["docker", "restart", self.name]])
+        self.docker([["docker", "restart", there["id"]]])
 
-    def restore(self, there: dict[str, Any], aside: bool) -> dict[str, Any]:
+    def restore(self, there: dict[str, Any], aside: dict[str, Any]) -> dict[str, Any]:
         """Put back what is kept; returns the part of the result that tells of it."""
-        log = self.log() if there else []
-        restored = aside or (self.kept.there() and bool(there))
+        log = self.log(there) if there else []
+        restored = bool(aside) or (self.kept.there() and bool(there))
         if not restored or self.check_mode:
             return {"restored": restored, "healthy": False, "image": there.get("image", ""), "log": log}
         other = self.kept.put_back()
@@ -177,13 +179,13 @@ class Fallback(_fallback.Fallback):
         if aside:
             self.docker(_fallback.container_steps("restored", self.name, there, aside, True))
         else:
-            self.docker(_fallback.set_limits(self.name, there["limits"], self.kept.limits()))
+            self.docker(_fallback.set_limits(there["id"], there["limits"], self.kept.limits()))
             if other or not there["running"]:
-                self.have_read()
+                self.have_read(there)
         self.kept.was_read()
         healthy = self.healthy()
         self.kept.discard()
-        return {"restored": True, "healthy": healthy, "image": self.present(self.name).get("image", ""), "log": log}
+        return {"restored": True, "healthy": healthy, "image": self.both()[0].get("image", ""), "log": log}
 
     def run(self, state: str) -> dict[str, Any]:
         """Bring it to the state; returns the module's result."""
@@ -195,7 +197,7 @@ class Fallback(_fallback.Fallback):
         else:
             there, aside = self.both()
             # A kept container without a kept configuration is rubbish, see _fallback.
-            result |= self.restore(there, aside and self.kept.there())
+            result |= self.restore(there, aside if self.kept.there() else {})
         # A copy of the configuration comes and goes within one run; that is no change of the host.
         noted = [action for action in self.actions if state == "restored" or action.startswith("docker ")]
         return {"changed": bool(noted), "kept": self.kept.there(), "actions": self.actions, **result}

@@ -14,8 +14,11 @@ description:
   - Looks at everything of a container that its engine does not compare by itself, in one go - what a killed run left
     beside it, the files of its configuration, and whether its program has read the newest of them.
   - What a killed run left is set right - a container that has only its other name gets its own again, and what is not
-    kept any more is removed, see M(nextcloud_talk.hpb.container_fallback). Nothing else is changed - that is done by
+    kept any more is removed, see M(nextcloud_talk.hpb.container_fallback). One of ours that has the name of another
+    prefix is renamed, which its program does not notice. Nothing else is changed - that is done by
     M(nextcloud_talk.hpb.container_config) and M(nextcloud_talk.hpb.container_reload).
+  - A container that is not ours is never touched, whatever it is called. Where one has the name of ours, the module
+    fails and says so.
   - Works with the program C(docker) on the host.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -38,7 +41,7 @@ options:
     required: true
   directory:
     description: Directory that holds the C(config) of the container, and the C(reloaded) of
-      M(nextcloud_talk.hpb.container_reload).
+      M(nextcloud_talk.hpb.container_reload). It is called like it, without a prefix.
     type: path
     required: true
   group:
@@ -71,9 +74,13 @@ EXAMPLES = r"""
 RETURN = r"""
 present:
   description:
-    - The container as it is - C(image), C(running), C(health), C(limits), those that Docker changes while it runs, and
-      C(sound), whether it is fit to fall back to. Empty when there is none.
+    - The container as it is - C(name), C(image), C(running), C(health), C(limits), those that Docker changes while it
+      runs, and C(sound), whether it is fit to fall back to. Empty when there is none.
   type: dict
+  returned: success
+renamed:
+  description: What the container was called until now, where it got (or would get) its name. Empty when it had it.
+  type: str
   returned: success
 kept:
   description: Whether a killed run has left something to fall back to.
@@ -119,7 +126,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     """Set right what was left, compare the rest; returns the module's result."""
     params = module.params
     found = _fallback.Fallback(module.run_command, params["container"], params["directory"], module.check_mode)
-    present = found.set_right()
+    present, renamed = found.set_right()
     # Before the comparisons, so that what somebody changes meanwhile is not taken for what was compared.
     fingerprint = found.found()
     compared = _files.bring(found.options(params), check_mode=True)
@@ -129,6 +136,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     return {
         "changed": bool(found.actions) or module.check_mode and (bool(differing) or signalled),
         "present": present,
+        "renamed": renamed,
         "kept": found.kept.there(),
         "actions": found.actions,
         "differing": differing,

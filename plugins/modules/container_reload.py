@@ -14,6 +14,7 @@ description:
   - Sends a signal to a running container when the digest of what it reloads differs from the digest that
     is kept in the file C(reloaded) in O(directory), waits until the program has answered in its log, and only then
     keeps the new digest.
+  - A container of this name that is not ours gets no signal; the module fails and names it.
   - A program that logs O(refusal) instead fails the module at once, with that line.
   - A run that ends between writing the configuration and the answer is therefore completed by the next one.
 author:
@@ -50,7 +51,8 @@ options:
     type: str
     required: true
   directory:
-    description: Directory that holds the C(config) of the container, and the digest which was answered last.
+    description: Directory that holds the C(config) of the container, and the digest which was answered last. It is
+      called like the container, without a prefix.
     type: path
     required: true
   force:
@@ -98,14 +100,21 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _fallback, _reload  # noqa: E402
 
 
-def tell(module: AnsibleModule, marker: Path) -> None:
+def tell(module: AnsibleModule, kept: _fallback.Fallback, marker: Path) -> None:
     """Send the signal, and keep the digest in the marker, atomically, once it was answered."""
     wanted = module.params
+    there, _aside = kept.both()
+    if not there:
+        raise _reload.ReloadError(
+            f"Container {kept.name} was expected to take {wanted['signal']} and is not there: deploy it first, with "
+            f"the playbook site."
+        )
     # From now on the program may have read something else.
     marker.unlink(missing_ok=True)
     _reload.send(
         module.run_command,
-        wanted["container"],
+        kept.name,
+        there["id"],
         wanted["signal"],
         wanted["answer"],
         refusal=wanted["refusal"],
@@ -137,7 +146,7 @@ def main() -> None:
         # Also after a start in the same run: that the program has read a file is certain only when it has answered.
         needed = wanted["force"] or _reload.kept_digest(str(marker)) != wanted["digest"]
         if needed and not module.check_mode:
-            tell(module, marker)
+            tell(module, kept, marker)
         if wanted["settle"]:
             kept.settle()
         found = kept.found()

@@ -12,8 +12,8 @@ short_description: Stop or remove what is ours in a Docker engine
 version_added: 0.1.0
 description:
   - Stops or removes containers of this collection, with the images that they were made of, and its networks.
-  - Only a container whose label C(nextcloud-talk.hpb) is its own name is ours; one of the same name without it is left
-    alone, and so is an image that another container uses.
+  - Only a container with our label C(nextcloud-talk.hpb) is ours, whatever its prefix is; one of the same name without
+    it is left alone, and so is an image that another container uses.
   - A host without Docker has nothing of it, which is no failure.
 author:
   - nextcloud_talk.hpb contributors (@nextcloud-talk-hpb)
@@ -29,10 +29,22 @@ attributes:
     description: What is gone or stopped already is not touched.
 options:
   containers:
-    description: Names of the containers, in the order in which they go.
+    description:
+      - Names of the containers without their prefix, in the order in which they go. One that is kept while its
+        successor is tried goes with it.
     type: list
     elements: str
     default: []
+  prefix:
+    description: What stands before the names of our containers in the engine.
+    type: str
+    default: ""
+  base_dir:
+    description:
+      - Directory that holds the directories of all containers. One with our label that has its configuration there is
+        ours under another prefix, too.
+    type: path
+    default: /opt/nextcloud-talk-hpb
   state:
     description:
       - V(absent) stops and removes the containers, and then the images.
@@ -57,6 +69,15 @@ options:
     default: []
   networks:
     description: Whether our networks go, too, with O(state=absent).
+    type: bool
+    default: false
+  keep_networks:
+    description: With O(networks), names of those of our networks that stay.
+    type: list
+    elements: str
+    default: []
+  keep_images:
+    description: Whether the images of the containers stay with O(state=absent).
     type: bool
     default: false
 """
@@ -93,7 +114,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _cleanup  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _cleanup, _ours  # noqa: E402
 
 COMMANDS = {
     "keep_stopped": ["update", "--restart=no"],
@@ -125,22 +146,12 @@ class Engine:
             )
         return out
 
-    def containers(self) -> list[_cleanup.Container]:
+    def containers(self) -> list[_ours.Container]:
         """Return every container, ours or not, whatever its state."""
         ids = self.ask("ps", "--all", "--quiet", "--no-trunc").split()
-        found = []
-        for entry in json.loads(self.ask("container", "inspect", *ids)) if ids else []:
-            found.append(
-                _cleanup.Container(
-                    name=entry["Name"].lstrip("/"),
-                    label=(entry["Config"].get("Labels") or {}).get(_cleanup.LABEL, ""),
-                    image=entry["Config"]["Image"],
-                    image_id=entry["Image"],
-                    running=entry["State"]["Running"],
-                    restarts=entry["HostConfig"]["RestartPolicy"]["Name"] not in {"", "no"},
-                )
-            )
-        return found
+        # One that is gone meanwhile is left out.
+        _code, out, _err = self._run("container", "inspect", *ids) if ids else (0, "[]", "")
+        return [_ours.Container.of(entry) for entry in _ours.entries(out)]
 
     def images(self, references: list[str]) -> dict[str, str]:
         """Return {reference: id} of those images that are there."""
@@ -160,13 +171,13 @@ class Engine:
 
     def networks(self) -> dict[str, list[str]]:
         """Return our networks with the names of the containers that are in them."""
-        names = self.ask("network", "ls", "--filter", f"label={_cleanup.LABEL}", "--format", "{{.Name}}").split()
+        names = self.ask("network", "ls", "--filter", f"label={_ours.LABEL}", "--format", "{{.Name}}").split()
         entries = json.loads(self.ask("network", "inspect", *names)) if names else []
         return {one["Name"]: [inside["Name"] for inside in one["Containers"].values()] for one in entries}
 
     def do(self, step: _cleanup.Step) -> None:
         """Do one step; raises CleanupError when the engine refuses."""
-        code, _out, err = self._run(*COMMANDS[step.verb], step.name)
+        code, _out, err = self._run(*COMMANDS[step.verb], step.target or step.name)
         if code != 0:
             last = (err.strip().splitlines() or ["no answer"])[-1]
             raise _cleanup.CleanupError(
@@ -182,18 +193,21 @@ def remembered(path: str | None) -> list[str]:
         return []
 
 
-def absent(engine: Engine, params: dict[str, Any], check_mode: bool) -> _cleanup.Plan:
+def absent(
+    engine: Engine, containers: list[_ours.Container], leaving: list[_ours.Container], module: AnsibleModule
+) -> _cleanup.Plan:
     """Plan and, unless in check mode, note the images; returns the plan."""
-    containers = engine.containers()
-    of_containers = [one.image for one in containers if one.name in params["containers"] and one.ours]
+    params = module.params
+    of_containers = [] if params["keep_images"] else [one.image for one in leaving]
     noted = remembered(params["remember"])
     labelled = [image for label in params["image_labels"] for image in engine.labelled(label)]
     references = [*noted, *of_containers, *params["images"], *labelled]
-    plan = _cleanup.plan_absent(containers, params["containers"], references, engine.images(references))
+    plan = _cleanup.plan_absent(containers, leaving, references, engine.images(references))
     if params["networks"]:
-        plan.steps += _cleanup.plan_networks(engine.networks(), containers)
+        going = {name: inside for name, inside in engine.networks().items() if name not in params["keep_networks"]}
+        plan.steps += _cleanup.plan_networks(going, containers)
     # Without its directory there are no files of ours either, so that nothing would read the note.
-    if params["remember"] and of_containers and not check_mode and Path(params["remember"]).parent.is_dir():
+    if params["remember"] and of_containers and not module.check_mode and Path(params["remember"]).parent.is_dir():
         lines = dict.fromkeys([*noted, *of_containers])
         Path(params["remember"]).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return plan
@@ -205,10 +219,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if shutil.which("docker") is None:
         return {"changed": False, "actions": [], "kept": []}
     engine = Engine(module)
+    containers = engine.containers()
+    leaving = _cleanup.concerned(containers, params["containers"], params["prefix"], params["base_dir"])
     if params["state"] == "stopped":
-        plan = _cleanup.Plan(_cleanup.plan_stop(engine.containers(), params["containers"]))
+        plan = _cleanup.Plan(_cleanup.plan_stop(leaving))
     else:
-        plan = absent(engine, params, module.check_mode)
+        plan = absent(engine, containers, leaving, module)
     if not module.check_mode:
         for step in plan.steps:
             engine.do(step)
@@ -220,11 +236,15 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "containers": {"type": "list", "elements": "str", "default": []},
+            "prefix": {"type": "str", "default": ""},
+            "base_dir": {"type": "path", "default": "/opt/nextcloud-talk-hpb"},
             "state": {"type": "str", "choices": ["absent", "stopped"], "default": "absent"},
             "remember": {"type": "path"},
             "images": {"type": "list", "elements": "str", "default": []},
             "image_labels": {"type": "list", "elements": "str", "default": []},
             "networks": {"type": "bool", "default": False},
+            "keep_networks": {"type": "list", "elements": "str", "default": []},
+            "keep_images": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -122,6 +122,15 @@ options:
     description: Container of a reverse proxy that runs in Docker on this host. Empty for none.
     type: str
     default: ""
+  containers:
+    description: Names of the containers that there are to be, without their prefix.
+    type: list
+    elements: str
+    default: []
+  container_prefix:
+    description: What stands before the names of our containers in the engine.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -153,7 +162,7 @@ engine_userns:
   type: bool
   returned: success
 containers:
-  description: When each of our running containers was started, by name.
+  description: When each of our running containers was started, by name without its prefix.
   type: dict
   returned: success
 server:
@@ -164,13 +173,13 @@ server:
   type: dict
   returned: success
 images:
-  description: The image that each of our running containers was made of, as it was named, by the container's name.
+  description: The image that each of our running containers was made of, as it was named, by name without its prefix.
   type: dict
   returned: success
 settled:
   description:
-    - With what they were deployed (a digest), by name, of those of our containers that are healthy, beside which no
-      killed run has left anything, and that are in every respect as they were found then, see
+    - With what they were deployed (a digest), by name without prefix, of those of our containers that are healthy,
+      beside which no killed run has left anything, and that are in every respect as they were found then, see
       M(nextcloud_talk.hpb.container_record).
   type: dict
   returned: success
@@ -184,6 +193,10 @@ networks:
   description: Names of our networks in the Docker engine.
   type: list
   elements: str
+  returned: success
+network_names:
+  description: What our networks are to be called in the Docker engine, by their names without a prefix.
+  type: dict
   returned: success
 engine_packages:
   description: Packages of this distribution that hold the Docker engine and its command line.
@@ -241,6 +254,7 @@ from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _addresses,
     _dns,
     _engine,
     _evidence,
@@ -250,11 +264,12 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
     _internet,
     _ipv6,
     _names,
+    _ours,
     _preflight,
     _record,
 )
 
-LABEL = "nextcloud-talk.hpb"
+UNITS = Path("/etc/systemd/system")
 # For the answer of a program on this host.
 SECONDS = 5
 
@@ -268,12 +283,13 @@ def engine(module: AnsibleModule) -> tuple[str, str]:
     return (out.strip(), "") if code == 0 else ("", err.strip().splitlines()[-1] if err.strip() else "no answer")
 
 
-def our_containers(module: AnsibleModule) -> dict[str, dict]:
-    """Return our running containers by name, as the engine describes them."""
-    code, out, _err = module.run_command(["docker", "ps", "--quiet", "--filter", f"label={LABEL}"])
+def inspected(module: AnsibleModule, what: str, listing: list[str]) -> list[dict]:
+    """Return all containers or networks of the engine, as it describes them."""
+    code, out, _err = module.run_command(["docker", *listing, "--quiet", "--no-trunc"])
     if code != 0 or not out.split():
-        return {}
-    return {_record.name_of(entry): entry for entry in _record.inspect(module.run_command, out.split())}
+        return []
+    _code, found, _err = module.run_command(["docker", what, "inspect", *out.split()])
+    return _ours.entries(found)
 
 
 def held_ports(container: dict) -> list[str]:
@@ -282,12 +298,8 @@ def held_ports(container: dict) -> list[str]:
     return ["/".join(reversed(port.split("/"))) for port in container["HostConfig"].get("PortBindings") or {}]
 
 
-def holders(module: AnsibleModule, taken: dict[str, int]) -> dict[str, _holders.Holder]:
-    """Return who holds each of these ports, by its process. The engine is asked only where there are any."""
-    if not taken:
-        return {}
-    _code, out, _err = module.run_command(["docker", "ps", "--quiet"]) if shutil.which("docker") else (1, "", "")
-    entries = _record.inspect(module.run_command, out.split()) if out.split() else []
+def holders(taken: dict[str, int], entries: list[dict]) -> dict[str, _holders.Holder]:
+    """Return who holds each of these ports, by its process. `entries` are the containers of the engine."""
     names = {port: _preflight.process_name(pid) if pid else "" for port, pid in taken.items()}
     return {port: _holders.holder(port, names[port], pid, entries, _preflight.descends) for port, pid in taken.items()}
 
@@ -300,24 +312,43 @@ def busy(taken: dict[str, int]) -> list[str]:
 
 def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str, dict], base: Path) -> dict[str, str]:
     """Return with what those were deployed that are as recorded, and beside which no killed run has left anything."""
-    candidates = [one for name, one in containers.items() if name in record and not _fallback.Kept(base / name).there()]
+    candidates = {
+        service: one
+        for service, one in containers.items()
+        if service in record and not _fallback.Kept(base / service).there()
+    }
     return _record.settled(record, _record.fingerprints(module.run_command, candidates, base))
 
 
 def server(place: str, containers: dict[str, dict]) -> dict[str, Any]:
     """Return what a signaling server of ours says of itself at this address and port; {} when none of ours answers."""
     address, _colon, port = place.rpartition(":")
-    if not address or not any(one["Config"]["Labels"].get(LABEL) == "signalling" for one in containers.values()):
+    if not address or "signalling" not in containers:
         return {}
     answer = _evidence.local(int(port), "/api/v1/welcome", SECONDS, address)
     return _features.server(answer["body"], _evidence.features(answer["headers"])) if answer["status"] == 200 else {}
 
 
-def our_networks(module: AnsibleModule) -> list[str]:
-    """Return the names of our networks in the engine."""
-    command = ["docker", "network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}"]
-    code, out, _err = module.run_command(command)
-    return sorted(out.split()) if code == 0 else []
+def networks_wanted(subnet: str) -> dict[str, str]:
+    """Return the subnets of our networks by their names, {} when there are to be none."""
+    if not subnet or _addresses.problems("bridge", subnet):
+        return {}
+    return {one["name"]: one["subnet"] for one in _addresses.addresses("bridge", subnet, "")["networks"]}
+
+
+def directories(base: Path) -> dict[str, list[str]]:
+    """Return which directories are below ours with what is in them, {} when something says that they are ours."""
+    if any((base / name).exists() for name in _ours.RECORDS):
+        return {}
+    there = [base / name for name in _ours.DIRECTORIES if (base / name).is_dir()]
+    return {path.name: [entry.name for entry in path.iterdir()] for path in there}
+
+
+def units() -> dict[str, str]:
+    """Return the units of systemd that are called like ours, with their text."""
+    return {
+        str(path): path.read_text(errors="replace") for path in UNITS.glob("nextcloud-talk-hpb-*") if path.is_file()
+    }
 
 
 def seat(module: AnsibleModule, network: str, container: str) -> tuple[dict, str]:
@@ -412,6 +443,8 @@ def main() -> None:
             "server": {"type": "str", "default": ""},
             "proxy_network": {"type": "str", "default": ""},
             "proxy_container": {"type": "str", "default": ""},
+            "containers": {"type": "list", "elements": "str", "default": []},
+            "container_prefix": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -427,9 +460,22 @@ def main() -> None:
     proxy, proxy_error = seat(module, wanted["proxy_network"], wanted["proxy_container"])
     known = {media_ip, address6, wanted["public_ip"], *wanted["listen"]}
     known |= {address for found in addresses.values() for address in found}
-    containers = our_containers(module) if version else {}
-    networks = our_networks(module) if version else []
     record = _record.parse(_record.content(base))
+    claim = _ours.Claim(
+        wanted["containers"],
+        wanted["container_prefix"],
+        str(base),
+        networks_wanted(wanted["subnet"]),
+        sorted(record["containers"]),
+    )
+    entries = inspected(module, "container", ["ps", "--all"]) if version else []
+    everything = [_ours.Container.of(entry) for entry in entries]
+    networks = [_ours.Network.of(one) for one in inspected(module, "network", ["network", "ls"])] if version else []
+    containers = {
+        one.service: entry
+        for one, entry in zip(everything, entries)
+        if claim.is_ours(one) and one.running and not one.kept
+    }
     taken = _preflight.foreign(
         {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]},
         {one["State"]["Pid"] for one in containers.values()},
@@ -454,16 +500,22 @@ def main() -> None:
         "media_ip6": address6,
         "own_ip6": [one.text for one in _ipv6.own_addresses(inet6)],
         "proxy_error": proxy_error,
-        "taken": holders(module, taken),
+        "taken": holders(taken, [entry for entry in entries if (entry.get("State") or {}).get("Running")]),
         "busy": busy(taken),
         "ephemeral": _preflight.ephemeral(),
-        # The interface of each of our networks is called like it.
-        "overlapping": _preflight.overlapping(wanted["subnet"], _preflight.routes(table("route")), networks),
+        "overlapping": _preflight.overlapping(
+            wanted["subnet"], _preflight.routes(table("route")), [one.interface for one in networks if one.ours]
+        ),
+        "strangers": [
+            *claim.problems(everything, networks, [name for _index, name in socket.if_nameindex()]),
+            *_ours.directory_problems(str(base), directories(base)),
+            *_ours.unit_problems(units()),
+        ],
     }
     module.exit_json(
         changed=False,
         problems=_preflight.problems(facts, wanted),
-        notes=_preflight.notes(facts, wanted),
+        notes=[*_preflight.notes(facts, wanted), *claim.notes(everything)],
         engine=version,
         engine_userns=kind.remaps,
         containers={name: one["State"]["StartedAt"] for name, one in containers.items()},
@@ -471,7 +523,8 @@ def main() -> None:
         images={name: _record.image_of(one) for name, one in containers.items()},
         settings=_record.settings(record, base),
         settled=settled(module, containers, record["containers"], base),
-        networks=networks,
+        networks=sorted(one.name for one in networks if one.ours),
+        network_names=_ours.network_names(networks, claim.networks, claim.prefix),
         engine_packages=_preflight.engine_packages(facts["distribution"], facts["release"]),
         requests=importlib.util.find_spec("requests") is not None,
         cryptography=importlib.util.find_spec("cryptography") is not None,

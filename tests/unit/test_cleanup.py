@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _cleanup, _record
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _cleanup, _ours, _record
 from module_process import run
 
-OURS = _cleanup.Container("nats", "nats", "nats:2", "sha256:1", running=True, restarts=True)
-FOREIGN = _cleanup.Container("traefik", "", "traefik:3", "sha256:2", running=True, restarts=True)
+OURS = _ours.Container("nats", "nats", "nats:2", "sha256:1", running=True, restarts=True)
+FOREIGN = _ours.Container("traefik", "", "traefik:3", "sha256:2", running=True, restarts=True)
 
 # The commands of docker that the module uses; what there is stands in state.json.
 DOCKER = """#!{python}
@@ -34,7 +34,7 @@ if state.get("silent"):
 if words[0] == "ps":
     print("\\n".join(state["containers"]))
 elif words[:2] == ["container", "inspect"]:
-    print(json.dumps([state["containers"][name] for name in words[2:]]))
+    print(json.dumps([state["containers"][name] for name in words[2:] if name in state["containers"]]))
 elif words[:2] == ["image", "inspect"]:
     print(state["images"][words[-1]]["id"]) if words[-1] in state["images"] else fail("No such image")
 elif words[:2] == ["image", "ls"]:
@@ -65,8 +65,13 @@ file.write_text(json.dumps(state))
 """
 
 
+def leaving(services, containers=(OURS, FOREIGN)):
+    return _cleanup.concerned(containers, services, "", "/base")
+
+
 def container(name, image, label=None, running=True):
     return {
+        "Id": name,
         "Name": f"/{name}",
         "Image": f"id:{image}",
         "Config": {"Image": image, "Labels": {"nextcloud-talk.hpb": label} if label else None},
@@ -133,7 +138,7 @@ def bed(tmp_path):
     ],
 )
 def test_plan_absent(names, references, images, steps, kept):
-    plan = _cleanup.plan_absent([OURS, FOREIGN], names, references, images)
+    plan = _cleanup.plan_absent([OURS, FOREIGN], leaving(names), references, images)
     assert [f"{step.verb} {step.name}" for step in plan.steps] == steps
     assert len(plan.kept) == kept
 
@@ -144,7 +149,7 @@ def test_an_image_in_use_is_named():
 
 
 def test_plan_stop():
-    steps = _cleanup.plan_stop([OURS, FOREIGN], ["traefik", "nats", "gone"])
+    steps = _cleanup.plan_stop(leaving(["traefik", "nats", "gone"]))
     assert [str(step) for step in steps] == [
         "have the container nats not started again",
         "stop the container nats",
@@ -159,14 +164,15 @@ def test_a_foreign_container_in_a_network_of_ours_is_named():
 
 
 def test_one_that_waits_for_its_successor_to_be_healthy_is_ours_too():
-    kept = _cleanup.Container("nats-previous", "nats", "nats:1", "sha256:3")
-    plan = _cleanup.plan_absent([OURS, kept], ["nats", "nats-previous"], [], {})
+    kept = _ours.Container("nats-previous", "nats", "nats:1", "sha256:3")
+    other = _ours.Container("nats-previous", "", "nats:1", "sha256:3")
+    assert leaving(["nats"], [other, OURS]) == [OURS]
+    plan = _cleanup.plan_absent([kept, OURS], leaving(["nats"], [kept, OURS]), [], {})
     assert [str(step) for step in plan.steps] == [
         "stop the container nats",
         "remove the container nats",
         "remove the container nats-previous",
     ]
-    assert not _cleanup.Container("nats-previous", "", "nats:1", "sha256:3").ours
 
 
 def test_what_is_ours_goes_and_nothing_else(bed):
@@ -200,6 +206,25 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(bed):
     assert "nats" not in bed.state["containers"]
     bed.write({**bed.state, "cut": ""})
     assert bed.remove()["actions"] == ["remove the image nats:2"]
+
+
+def test_whatever_the_prefix_is_ours_go_and_those_of_another_backend_stay(bed):
+    def below(base):
+        return {"HostConfig": {"RestartPolicy": {"Name": "always"}, "Binds": [f"{base}/nats/config:/config:ro"]}}
+
+    ours = {**container("hpb-nats", "nats:2", "nats"), **below("/base")}
+    theirs = {**container("test-nats", "nats:2", "nats"), **below("/elsewhere")}
+    bed.write({**bed.state, "containers": {"hpb-nats": ours, "test-nats": theirs}, "networks": {}})
+    done = bed.run(containers=["nats"], base_dir="/base", prefix="talk-")
+    assert done["actions"] == ["stop the container hpb-nats", "remove the container hpb-nats"]
+    assert done["kept"] == ["The image nats:2 stays, since the container test-nats uses it."]
+    assert list(bed.state["containers"]) == ["test-nats"]
+
+
+def test_networks_and_images_that_are_to_stay(bed):
+    done = bed.run(containers=["nats"], keep_images=True, networks=True, keep_networks=["hpb-core"])
+    assert done["actions"][2:] == ["remove the network hpb-edge"]
+    assert "nats:2" in bed.state["images"]
 
 
 def test_stopped_for_good(bed):

@@ -29,16 +29,27 @@ def end(code=0, text=""):
         json.dump(containers, file)
     sys.stderr.write(text)
     sys.exit(code)
-name = words[-1]
+# By name or by id.
+ids = {{one["id"]: name for name, one in containers.items()}}
+name = ids.get(words[-1], words[-1])
 if words[:2] == ["container", "inspect"]:
-    print(json.dumps([{{"Name": "/" + name, "Id": one["id"], "Config": {{"Image": one["image"]}},
-        "HostConfig": {{"Memory": one.get("memory", 1), "MemorySwap": one.get("memory", 1)}},
+    asked = [ids.get(word, word) for word in words[2:]]
+    print(json.dumps([{{"Name": "/" + name, "Id": one["id"],
+        "Config": {{"Image": one["image"], "Labels": {{"nextcloud-talk.hpb": one.get("label", "nats")}}}},
+        "HostConfig": {{"Memory": one.get("memory", 1), "MemorySwap": one.get("memory", 1),
+                        "Binds": [one.get("base", here) + "/nats/config:/config:ro"]}},
         "State": {{"Running": one["running"], "Restarting": one.get("restarting", False),
+                   "Status": one.get("status", "running" if one["running"] else "exited"),
                    "Health": {{"Status": one["health"] if one["running"] else "unhealthy"}}}}}}
-        for name in words[2:] for one in [containers.get(name)] if one]))
-    sys.exit(0 if set(words[2:]) <= set(containers) else 1)
+        for name in asked for one in [containers.get(name)] if one]))
+    sys.exit(0 if set(asked) <= set(containers) else 1)
+if words[0] == "ps":
+    service = words[-1].rpartition("=")[2]
+    print("\\n".join(one["id"] for one in containers.values() if service == one.get("label", "nats")))
+    sys.exit(0)
 if words[:2] == ["image", "inspect"]:
-    print("\\n".join("id-" + name for name in words[4:]))
+    volumes = ".Config.Volumes" in words[3]
+    print("/data" if volumes else "\\n".join("id-" + name for name in words[4:]))
     sys.exit(0)
 if words[0] == "logs":
     print("last words of " + name)
@@ -54,7 +65,16 @@ when = open(here + "/kill").read().split() if os.path.exists(here + "/kill") els
 if when == ["before", str(count)]:
     os.kill(os.getppid(), signal.SIGKILL)
     sys.exit(0)
-source = words[1] if words[0] == "rename" else name
+source = ids.get(words[1], words[1]) if words[0] == "rename" else name
+if words[0] == "create":
+    name = next(word for word in words if word.startswith("--name=")).partition("=")[2]
+    if os.path.exists(here + "/taken"):
+        # Somebody else was faster.
+        containers[name] = json.load(open(here + "/taken"))
+        end(1, "Error: the name is in use")
+    made = {{"id": "reserved", "image": words[-2], "running": False, "health": "", "restart": "no"}}
+    containers[name] = {{**made, "status": "created"}}
+    source = name
 if source not in containers:
     end(1, "Error: No such container: " + source)
 if words[:2] == ["update", "--memory"]:
@@ -158,17 +178,17 @@ STEPS = [
     # state, what is there, whether another one is set aside, whether a configuration is kept, anew, commands
     ("found", {}, False, False, False, []),
     ("found", OLD, False, True, False, []),
-    ("found", {}, True, True, False, ["rename nats-previous nats", "update --restart always nats"]),
-    ("found", {}, True, False, False, ["rename nats-previous nats", "update --restart always nats"]),
+    ("found", {}, True, True, False, ["rename aside nats", "update --restart always aside"]),
+    ("found", {}, True, False, False, ["rename aside nats", "update --restart always aside"]),
     ("found", NEW, True, True, False, []),
-    ("found", NEW, True, False, False, ["rm --force nats-previous"]),
+    ("found", NEW, True, False, False, ["rm --force aside"]),
     ("kept", OLD, False, True, False, []),
-    ("kept", OLD, False, True, True, ["update --restart no nats", "rename nats nats-previous", "stop nats-previous"]),
+    ("kept", OLD, False, True, True, ["update --restart no old", "rename old nats-previous", "stop old"]),
     ("kept", {**OLD, "sound": False}, False, True, True, []),
     ("kept", {}, False, False, True, []),
     ("kept", NEW, True, True, True, []),
     ("settled", NEW, False, True, False, []),
-    ("settled", NEW, True, True, False, ["rm --force nats-previous"]),
+    ("settled", NEW, True, True, False, ["rm --force aside"]),
     ("restored", NEW, False, True, False, []),
     (
         "restored",
@@ -176,15 +196,16 @@ STEPS = [
         True,
         True,
         False,
-        ["rm --force nats", "rename nats-previous nats", "update --restart always nats", "start nats"],
+        ["rm --force new", "rename aside nats", "update --restart always aside", "start aside"],
     ),
-    ("restored", {}, True, True, False, ["rename nats-previous nats", "update --restart always nats", "start nats"]),
+    ("restored", {}, True, True, False, ["rename aside nats", "update --restart always aside", "start aside"]),
 ]
 
 
 @pytest.mark.parametrize(("state", "there", "aside", "kept", "anew", "commands"), STEPS)
 def test_commands(state, there, aside, kept, anew, commands):
     there = {"sound": True, **there} if there else {}
+    aside = {"id": "aside"} if aside else {}
     steps = _fallback.container_steps(state, "nats", there, aside, kept, anew=anew)
     assert [" ".join(step) for step in steps] == [f"docker {command}" for command in commands]
 
@@ -197,15 +218,15 @@ PRESENT = [
     # One that was stopped is unhealthy for Docker.
     ({"Running": False, "Health": {"Status": "unhealthy"}}, False, True),
     ({"Running": True}, True, True),
+    # One that only has the name.
+    ({"Running": False, "Status": "created"}, False, False),
 ]
 
 
 @pytest.mark.parametrize(("state", "running", "sound"), PRESENT)
 def test_what_counts_of_a_container(state, running, sound):
-    text = json.dumps([{"Name": "/nats", "Id": "1", "Config": {"Image": "nats:1"}, "State": state}])
-    found = _fallback.present(text, "nats")
-    assert (found["image"], found["running"], found["sound"]) == ("nats:1", running, sound)
-    assert _fallback.present(text, "nats-previous") == {} == _fallback.present("no JSON", "nats")
+    found = _fallback.present({"Name": "/nats", "Id": "1", "Config": {"Image": "nats:1"}, "State": state})
+    assert (found["name"], found["image"], found["running"], found["sound"]) == ("nats", "nats:1", running, sound)
 
 
 def made_anew(host, container=None) -> None:
@@ -261,7 +282,7 @@ def test_a_configuration_that_was_refused_is_put_back_and_read_again(host):
     (host.directory / "answer").write_text("reloaded")
     back = host.run("restored", signal="SIGHUP", answer="^reloaded")
     assert back["restored"] is True and back["healthy"] is True
-    assert host.calls() == ["kill --signal SIGHUP nats"]
+    assert host.calls() == ["kill --signal SIGHUP old"]
     assert host.files() == {"nats.conf": "old", "sub/b": "old too"}
     assert host.containers == {"nats": OLD} and host.beside() == ["config"]
 
@@ -270,7 +291,7 @@ def test_without_a_signal_it_is_restarted(host):
     host.run("kept")
     host.write({"nats.conf": "new"})
     assert host.run("restored")["healthy"] is True
-    assert host.calls() == ["restart nats"]
+    assert host.calls() == ["restart old"]
 
 
 def test_a_limit_that_was_changed_in_place_is_put_back(host):
@@ -278,7 +299,7 @@ def test_a_limit_that_was_changed_in_place_is_put_back(host):
     # Docker has it killed with the new one.
     host.containers = {"nats": {**SICK, "id": "old", "memory": 0}}
     back = host.run("restored")
-    assert (back["restored"], back["healthy"], host.calls()) == (True, True, ["update --memory 1 --memory-swap 1 nats"])
+    assert (back["restored"], back["healthy"], host.calls()) == (True, True, ["update --memory 1 --memory-swap 1 old"])
     assert host.containers["nats"]["memory"] == 1 and host.beside() == ["config"]
     # As it is to be it stays as it is.
     host.run("kept")
@@ -303,7 +324,7 @@ def test_what_is_put_back_is_another_thing_than_what_was_read(host):
         # Read before it was put back; or put back by a run that was killed then.
         marker.write_text("digest of the new one\n")
         back = host.run("restored", signal="SIGHUP", answer="^reloaded")
-        assert back["healthy"] is True and host.calls() == ["kill --signal SIGHUP nats"]
+        assert back["healthy"] is True and host.calls() == ["kill --signal SIGHUP old"]
         assert host.beside() == ["config", "reloaded"] and marker.read_text() == "digest of the old one\n"
     host.run("kept")
     assert host.run("restored", signal="SIGHUP", answer="^reloaded")["healthy"] is True
@@ -387,11 +408,12 @@ def test_killed_at_any_command_the_next_run_knows_what_was_healthy(host, state, 
         found = host.run("found")
         assert found is not None and "nats" in host.containers
         host.run("kept", anew=True)
-        made_anew(host, NEW if good else SICK)
+        newer = {**NEW, "id": "newer"}
+        made_anew(host, newer if good else {**SICK, "id": "newer"})
         host.run("settled" if good else "restored")
         # What had been settled was healthy: then that is what a failing run falls back to.
         settled = state == "settled" and not good and host.files()["nats.conf"] == "new"
-        wanted = {"nats": NEW} if good or settled else {"nats": OLD}
+        wanted = {"nats": newer if good else NEW if settled else OLD}
         assert host.containers == wanted
         assert host.beside() == ["config"]
         assert host.files()["nats.conf"] == ("new" if good or settled else "old")
@@ -431,7 +453,8 @@ def test_a_configuration_that_is_as_wanted_is_no_difference(host):
         assert (same["changed"], same["differing"], same["signalled"], same["kept"]) == (False, [], False, False)
         assert same["present"]["limits"] == {"Memory": 1, "MemorySwap": 1}
         present = {name: value for name, value in same["present"].items() if name != "limits"}
-        assert present == {"id": "old", "image": "nats:1", "running": True, "health": "healthy", "sound": True}
+        old = {"id": "old", "name": "nats", "image": "nats:1", "running": True, "health": "healthy", "sound": True}
+        assert present == old and same["renamed"] == ""
         assert bool(same["found"]) is not check
     assert host.calls() == []
 
@@ -481,3 +504,137 @@ def test_a_secret_is_shown_in_no_difference(host):
     found = look(host, {"nats.conf": f"password: {SECRET}\n", "sub/b": "old too"}, True)
     assert found["differing"] == ["nats.conf"]
     assert SECRET not in json.dumps(found)
+
+
+# What is not ours
+
+FOREIGN = {
+    "id": "foreign",
+    "image": "shop:1",
+    "running": True,
+    "health": "healthy",
+    "restart": "unless-stopped",
+    "label": "",
+}
+STATES = ("found", "kept", "settled", "restored", "tried")
+LEFT = (
+    "(image shop:1, running) has the name of one of ours and is not ours, expected that name free or ours: it was left"
+)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("aside", [{}, {"nats-previous": {**OLD, "running": False}}])
+def test_a_container_of_others_is_never_touched(host, state, running, aside):
+    host.run("kept")
+    host.containers = before = {"nats": {**FOREIGN, "running": running}, **aside}
+    for check in (True, False):
+        refused = host.run(state, check, anew=True)
+        if state == "tried":
+            assert (refused["changed"], refused["found"]) == (False, "")
+        else:
+            assert refused["failed"] is True and "hpb_container_prefix" in refused["msg"]
+            assert LEFT.replace("running", "running" if running else "not running") in refused["msg"]
+        assert host.containers == before and host.calls() == []
+
+
+@pytest.mark.parametrize("there", [{}, {"nats": OLD}, {"nats": SICK}])
+def test_nor_is_one_that_has_the_other_name(host, there):
+    aside = {"nats-previous": dict(FOREIGN)}
+    for state in STATES:
+        host.write({"nats.conf": "old"})
+        host.containers = {**there, **aside}
+        result = host.run(state, anew=True)
+        refused = state == "kept" and there == {"nats": OLD}
+        assert result.get("failed", False) is refused, result
+        assert not refused or "nats-previous " + LEFT in result["msg"]
+        assert host.containers["nats-previous"] == FOREIGN
+        assert there == {} or host.containers["nats"]["id"] == there["nats"]["id"]
+        assert [call for call in host.calls() if "foreign" in call] == []
+
+
+@pytest.mark.parametrize("label", ["janus", "nats-previous", ""])
+def test_a_label_of_something_else_is_none_of_ours(host, label):
+    host.containers = {"nats": {**OLD, "label": label}}
+    assert host.run("found")["failed"] is True
+
+
+def test_one_of_another_backend_that_has_the_wanted_name_is_ours_as_before(host):
+    host.containers = {"nats": {**OLD, "base": "/elsewhere"}}
+    assert host.run("found")["present"]["id"] == "old"
+
+
+@pytest.mark.parametrize("there", [{"nats": OLD}, {}])
+def test_the_name_is_taken_before_the_new_one_is_made(host, there):
+    host.containers = dict(there)
+    host.run("kept", check=True, anew=True, image="nats:2")
+    assert host.containers == there
+    host.run("kept", anew=True, image="nats:2")
+    assert host.containers["nats"]["id"] == "reserved" and host.containers["nats"]["running"] is False
+    create = next(call for call in host.calls() if call.startswith("create"))
+    assert create == (
+        "create --pull=never --network=none --label=nextcloud-talk.hpb=nats --name=nats --tmpfs=/data nats:2 none"
+    )
+    # It is nothing to fall back to, whoever comes next.
+    host.run("kept", anew=True, image="nats:2")
+    host.run("restored")
+    assert host.containers.get("nats", {}).get("id") == ("old" if there else "reserved")
+
+
+@pytest.mark.parametrize("there", [{"nats": OLD}, {}])
+def test_somebody_else_who_takes_it_first_keeps_it(host, there):
+    host.containers = dict(there)
+    (host.directory / "taken").write_text(json.dumps(FOREIGN))
+    refused = host.run("kept", anew=True, image="nats:2")
+    assert refused["failed"] is True and f"nats {LEFT}" in refused["msg"]
+    assert host.containers["nats"] == FOREIGN
+    back = host.run("restored")
+    assert back["failed"] is True and host.containers["nats"] == FOREIGN
+
+
+# Another prefix
+
+
+def look_called(host, name, check=False):
+    return host.run("found", check, container=name, files=as_options(host.files()))
+
+
+def test_what_is_ours_gets_its_name_when_the_prefix_changes(host):
+    for before, after in (("nats", "hpb-nats"), ("hpb-nats", "talk-nats"), ("talk-nats", "nats")):
+        there = host.containers
+        dry = look_called(host, after, check=True)
+        assert (dry["renamed"], dry["present"]["name"], host.containers) == (before, before, there)
+        done = look_called(host, after)
+        assert (done["renamed"], done["present"]["name"], done["changed"]) == (before, after, True)
+        assert done["actions"] == dry["actions"] == [f"docker rename {before} {after}"]
+        assert host.containers == {after: OLD} and bool(done["found"])
+        again = look_called(host, after)
+        assert (again["renamed"], again["changed"]) == ("", False)
+
+
+@pytest.mark.parametrize("moment", ["before 1", "after 1", "before 2", "after 2"])
+def test_what_a_killed_run_left_under_another_prefix_is_gone_on_with(host, moment):
+    host.run("kept", anew=True)
+    made_anew(host)
+    host.kill(moment)
+    look_called(host, "hpb-nats")
+    (host.directory / "kill").unlink()
+    assert look_called(host, "hpb-nats")["kept"] is True
+    assert {name: one["id"] for name, one in host.containers.items()} == {"hpb-nats": "new", "hpb-nats-previous": "old"}
+    host.run("restored", container="hpb-nats")
+    assert host.containers == {"hpb-nats": OLD}
+
+
+def test_of_two_that_are_ours_none_is_chosen(host):
+    host.containers = before = {"nats": OLD, "hpb-nats": NEW}
+    for name in ("nats", "hpb-nats", "talk-nats"):
+        refused = look_called(host, name)
+        assert "The containers hpb-nats and nats are both nats of this backend, expected one of them" in refused["msg"]
+        assert host.containers == before
+
+
+def test_another_backend_on_the_host_is_left_alone(host):
+    host.containers = {"nats": OLD, "test-nats": {**NEW, "base": "/elsewhere"}}
+    assert look_called(host, "nats")["renamed"] == ""
+    assert look_called(host, "hpb-nats")["renamed"] == "nats"
+    assert host.containers == {"hpb-nats": OLD, "test-nats": {**NEW, "base": "/elsewhere"}}

@@ -47,7 +47,7 @@ def container(name):
             "StartedAt": "2026-01-01T00:00:00Z",
             "Health": {"Status": "healthy"},
         },
-        "Config": {"Image": f"{name}:1", "Env": ["A=1"]},
+        "Config": {"Image": f"{name}:1", "Env": ["A=1"], "Labels": {"nextcloud-talk.hpb": name}},
         "HostConfig": {"Memory": 1024, "PortBindings": {}},
         "Mounts": [{"Destination": "/config", "Source": "/srv"}, {"Destination": "/data", "Source": "/data"}],
         "NetworkSettings": {"Networks": {"hpb-core": {"IPAMConfig": {"IPv4Address": "192.0.2.5"}, "MacAddress": "1"}}},

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -14,8 +15,9 @@ import module_process
 import pytest
 
 FIRST, SECOND = "1" * 64, "2" * 64
-KILL = "kill --signal SIGHUP signalling"
+KILL = "kill --signal SIGHUP 1d"
 ANSWER = "hub.go:123: Received SIGHUP, reloading /config/server.conf"
+CONTAINER = {"Id": "1d", "Name": "/signalling", "Config": {"Labels": {"nextcloud-talk.hpb": "signalling"}}}
 DOCKER = """#!/bin/sh
 cd {directory} || exit 99
 printf '%s\\n' "$*" >>calls
@@ -23,6 +25,8 @@ case $1 in
   kill)
     if [ -s refusal ]; then cat refusal >&2; exit 1; fi
     cat answer >>log ;;
+  container)
+    cat containers ;;
   logs)
     cat log >&2
     if [ -s rotated ]; then mv rotated log; fi ;;
@@ -34,8 +38,11 @@ class Engine:
     """The docker of a test: `answer` is what the program logs on the signal, `refusal` what docker kill ends with."""
 
     def __init__(self, directory) -> None:
-        self.directory = directory
+        self.directory = directory / "signalling"
+        self.directory.mkdir()
+        directory = self.directory
         self.marker = directory / "reloaded"
+        self.set("containers", json.dumps([CONTAINER]))
         self.set("log", "Starting up\n")
         self.set("rotated", "")
         self.set("answer", f"{ANSWER}\n")
@@ -85,7 +92,7 @@ def test_ladder(engine):
     assert outcome(first) == (True, True, [KILL])
     assert [call.split()[0] for call in first["calls"]] == ["logs", "kill", "logs"]
     assert first["calls"][0] == first["calls"][2]
-    since = float(re.fullmatch(r"logs --since ([0-9.]+) signalling", first["calls"][0])[1])
+    since = float(re.fullmatch(r"logs --since ([0-9.]+) 1d", first["calls"][0])[1])
     assert 60 < time.time() - since < 180, "lines of a clock that was set back meanwhile"
     assert engine.kept == FIRST
     assert stat.S_IMODE(engine.marker.stat().st_mode) == 0o600
@@ -173,3 +180,14 @@ def test_a_configuration_that_the_program_refuses_fails_at_once_and_is_not_taken
         "names, then run the same command again."
     )
     assert engine.kept is None
+
+
+@pytest.mark.parametrize("there", [[{**CONTAINER, "Config": {"Image": "shop:1", "Labels": None}}], []])
+def test_a_container_that_is_not_ours_gets_no_signal(engine, there):
+    engine.set("containers", json.dumps(there))
+    result = engine.reload(FIRST)
+    assert result["failed"] is True and result["calls"] == []
+    said = (
+        "signalling (image shop:1, not running) has the name of one of ours and is not ours" if there else "not there"
+    )
+    assert said in result["msg"]

@@ -21,7 +21,8 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _preflig
 DOCKER = """#!/bin/sh
 case $1 in
   version) {version} ;;
-  ps) test "$*" = 'ps --quiet --filter label=nextcloud-talk.hpb' || exit 99 ;;
+  ps) test "$*" = 'ps --all --quiet --no-trunc' || exit 99 ;;
+  network) test "$*" = 'network ls --quiet --no-trunc' || exit 99 ;;
   *) exit 99 ;;
 esac
 """
@@ -141,9 +142,12 @@ CONTAINERS = """#!/bin/sh
 case "$*" in
   version*) echo 26.1.5 ;;
   ps*) echo 0123 ;;
-  "network ls --filter label=nextcloud-talk.hpb --format {{.Name}}") printf 'hpb-edge\\nhpb-core\\n' ;;
-  "container inspect 0123") echo '[{"Name": "/traefik", "Config": {"Image": "traefik:v3"},
-    "State": {"Pid": 4194305, "StartedAt": "2026-01-01T00:00:00Z"},
+  "network ls"*) echo 45 67 89 ;;
+  "network inspect"*) echo '[{"Name": "hpb-edge", "Labels": {"nextcloud-talk.hpb": "network"}}, {"Name": "bridge"},
+    {"Name": "hpb-core", "Labels": {"nextcloud-talk.hpb": "network"}}]' ;;
+  "container inspect 0123") echo '[{"Name": "/traefik",
+    "Config": {"Image": "traefik:v3", "Labels": {"nextcloud-talk.hpb": "traefik"}},
+    "State": {"Pid": 4194305, "StartedAt": "2026-01-01T00:00:00Z", "Running": true},
     "HostConfig": {"PortBindings": {"PORT/tcp": [], "1/udp": []}}}]' ;;
   *) exit 99 ;;
 esac
@@ -187,3 +191,26 @@ def test_every_fault_of_a_host_is_returned_at_once(look):
     result = look(names=["talk.invalid"], media_ip="192.0.2.99", min_free_mb=10**9)
     words = ["talk.invalid does not resolve", "hpb_media_ip is 192.0.2.99", "MiB free, expected at least 1000000000"]
     assert [word for word in words if not any(word in problem for problem in result["problems"])] == []
+
+
+def test_what_has_a_name_of_ours_is_a_problem(look, tmp_path):
+    ours = '"Labels": {"nextcloud-talk.hpb": "traefik"}'
+    text = CONTAINERS.replace(ours, '"Labels": {"com.docker.compose.project": "shop"}')
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    (tmp_path / "bin/docker").write_text(text, encoding="utf-8")
+    (tmp_path / "bin/docker").chmod(0o755)
+    (tmp_path / "base/janus/etc").mkdir(parents=True)
+    for check in (True, False):
+        result = look(check, containers=["nats", "traefik"])
+        assert [problem for problem in result["problems"] if "ours" in problem] == [
+            "The container traefik (image traefik:v3, compose project shop, running) has the name of one of ours and "
+            "is not ours, expected that name free: set hpb_container_prefix: hpb- for the group hpb, so that ours is "
+            "called hpb-traefik beside it.",
+            f"{tmp_path}/base (hpb_base_dir) has janus in it, which is not ours (there is no containers.json, "
+            "deployed.json or secrets/secrets.json beside), expected a directory of the backend's own: set another "
+            "hpb_base_dir for the group hpb.",
+        ]
+        assert (result["containers"], result["images"]) == ({}, {})
+    (tmp_path / "base/deployed.json").write_text("{}", encoding="utf-8")
+    result = look(containers=["nats", "traefik"], container_prefix="hpb-")
+    assert [problem for problem in result["problems"] if "ours" in problem] == []

@@ -36,6 +36,7 @@ FIT = {
     "busy": [],
     "overlapping": [],
     "ephemeral": ("32768\t60999", ""),
+    "strangers": [],
 }
 WANTED = {
     "public_ip": "",

@@ -104,6 +104,7 @@ class Bed:
             "address": "127.0.0.1",
             "port": self.port,
             "container": "coturn",
+            "traefik": "hpb-traefik",
             "docker": str(folder / "docker"),
             "days": 14,
         }
@@ -111,9 +112,16 @@ class Bed:
         self.docker('kill -s USR2 "$(cat pid)"')
 
     def docker(self, does: str) -> None:
-        """Have `docker` note its arguments and do this."""
+        """Have `docker` list the container that is kept and the one that runs, note other arguments and do this."""
         path = self.folder / "docker"
-        path.write_text(f'#!/bin/sh\ncd {self.folder}\necho "$@" >> said\n{does}\n')
+        form = "{{.ID}} {{.Names}}"
+        filters = f"--filter label=nextcloud-talk.hpb=coturn --filter volume={self.folder}/config"
+        asked = f"ps --no-trunc {filters} --format {form}"
+        path.write_text(
+            f'#!/bin/sh\ncd {self.folder}\nif [ "$*" = "{asked}" ]; then cat containers; exit; fi\n'
+            f'echo "$@" >> said\n{does}\n'
+        )
+        (self.folder / "containers").write_text("0 hpb-coturn-previous\n1 hpb-coturn\n")
         path.chmod(0o755)
 
     def said(self) -> list[str]:
@@ -200,7 +208,7 @@ def test_a_certificate_and_each_renewal_reach_coturn_once(bed):
     renewed = bed.run()
     assert (renewed["changed"], renewed["signalled"], renewed["days"]) == (True, True, 89)
     assert bed.shown() == new[0]
-    assert bed.said() == ["kill --signal USR2 coturn"] * 2
+    assert bed.said() == ["kill --signal USR2 1"] * 2
     assert [path.name for path in bed.file.parent.iterdir()] == ["turn.pem"]
 
 
@@ -265,8 +273,8 @@ def test_half_a_file_is_read_again(bed):
 @pytest.mark.parametrize(
     ("days", "note"),
     [
-        (13.2, "ends in 13 days: see what docker logs traefik says of its renewal."),
-        (-3.1, "ended 3 days ago: see what docker logs traefik says of its renewal."),
+        (13.2, "ends in 13 days: see what docker logs hpb-traefik says of its renewal."),
+        (-3.1, "ended 3 days ago: see what docker logs hpb-traefik says of its renewal."),
         (14.5, ""),
     ],
 )
@@ -356,7 +364,18 @@ def test_a_signal_that_fails_is_told(bed):
     bed.start()
     bed.acme.write_text(acme(pem_pair([NAME], 60)))
     bed.docker("echo 'No such container: coturn' >&2; exit 1")
-    assert "expected to take SIGUSR2, but Docker said: No such container: coturn." in bed.run(code=1)["error"]
+    said = "The container hpb-coturn was expected to take SIGUSR2, but Docker said: No such container: coturn. Look at"
+    assert said in bed.run(code=1)["error"]
+
+
+def test_a_container_of_others_gets_no_signal(bed):
+    bed.run()
+    bed.start()
+    bed.acme.write_text(acme(pem_pair([NAME], 60)))
+    # Docker lists those with our label and our configuration.
+    (bed.folder / "containers").write_text("0 hpb-coturn-previous\n")
+    assert "No container coturn of the backend runs, expected one to take SIGUSR2" in bed.run(code=1)["error"]
+    assert bed.said() == []
 
 
 @pytest.mark.long

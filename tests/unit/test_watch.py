@@ -275,7 +275,21 @@ FAULTS = {
     ),
     "no container": (
         lambda bed: bed.containers(janus=None),
-        "container/janus: There is no container janus. run the playbook nextcloud_talk.hpb.site",
+        "container/janus: There is no container janus of the backend. run the playbook nextcloud_talk.hpb.site",
+    ),
+    "a container of another backend": (
+        lambda bed: bed.containers(janus={**WELL, "base": "/elsewhere"}),
+        "container/janus: There is no container janus of the backend. run the playbook nextcloud_talk.hpb.site",
+    ),
+    "only the one that is kept": (
+        lambda bed: bed.containers(nats=None, **{"nats-previous": {**STOPPED, "service": "nats"}}),
+        "container/nats: There is no container nats of the backend. run the playbook nextcloud_talk.hpb.site",
+    ),
+    "an unhealthy container with a prefix": (
+        lambda bed: bed.containers(
+            traefik=None, **{"hpb-traefik": {**WELL, "service": "traefik", "Health": {"Status": "unhealthy"}}}
+        ),
+        "container/traefik: The container hpb-traefik runs, but its health is: unhealthy. docker restart hpb-traefik",
     ),
     "an unhealthy container": (
         lambda bed: bed.containers(traefik={**WELL, "Health": {"Status": "unhealthy"}}),

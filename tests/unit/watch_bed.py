@@ -47,17 +47,17 @@ import json, os, pathlib, sys
 here = pathlib.Path({folder!r})
 with open(here / "docker-calls", "a") as calls:
     calls.write(json.dumps([sys.argv[1:], dict(os.environ)]) + "\\n")
-names = json.loads((here / "names").read_text())
-assert sys.argv[1:] == ["inspect", "--type", "container", "--format", "{{{{json .Name}}}} {{{{json .State}}}}", *names]
 states = json.loads((here / "containers").read_text())
 if states is None:
     sys.exit("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?")
-for name in names:
-    if name in states:
-        print(json.dumps("/" + name), json.dumps(states[name]))
-    else:
-        print("Error response from daemon: No such container: " + name, file=sys.stderr)
-sys.exit(0 if len(states) == len(names) else 1)
+if sys.argv[1:] == ["ps", "--all", "--quiet", "--no-trunc", "--filter", "label=nextcloud-talk.hpb"]:
+    print("\\n".join(states))
+else:
+    assert sys.argv[1:4] == ["inspect", "--type", "container"] and sys.argv[6:] == list(states)
+    for name, state in states.items():
+        service = state.get("service", name)
+        binds = [state.get("base", str(here / "base")) + "/" + service + "/config:/config:ro"]
+        print(*map(json.dumps, ("/" + name, state, {{"nextcloud-talk.hpb": service}}, binds)), sep="\\t")
 """
 
 
@@ -354,8 +354,7 @@ class Bed:
         (self.folder / name).write_text(json.dumps(document), encoding="utf-8")
 
     def names(self, names: list[str]) -> None:
-        """Set which containers are asked for; all of them are well."""
-        self.put("names", names)
+        """Set which containers there are; all of them are well."""
         self.put("containers", dict.fromkeys(names, WELL))
 
     def containers(self, **other) -> None:

@@ -14,8 +14,8 @@ certificate), `days` (left, rounded down) and `note` (a sentence, "" when all is
 standard error when the certificate cannot be used or coturn does not take it; what coturn had stays in place then.
 
 CONFIG is a JSON file: `acme` (path of Traefik's file, "" for the other way), `certificate` and `key` (paths), `name`
-(for which it must hold), `file`, `group` (gid), `address` and `port` of coturn, `container`, `docker`, `days` (left,
-below which there is a note).
+(for which it must hold), `file`, `group` (gid), `address` and `port` of coturn, `container` (its name without a
+prefix), `traefik` (what Traefik's container is called), `docker`, `days` (left, below which there is a note).
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def from_acme(path: Path, name: str, scratch: Path) -> Pair | None:
             if time.monotonic() > end:
                 raise CertificateError(
                     f"{path} was expected to be Traefik's file of ACME certificates (JSON) and is not "
-                    f"({type(error).__name__}): look at docker logs traefik."
+                    f"({type(error).__name__}): look at the log of Traefik."
                 ) from error
             time.sleep(PAUSE)
     pairs = [pair for pair in (Pair(one, str(path), scratch) for one in texts) if pair.holds_for(name)]
@@ -251,7 +251,7 @@ class Keeper:
                 self._put(PLACEHOLDER)
             self.result["note"] = (
                 f"There is no certificate for {name} yet, so TURN over TLS does not work. It is brought to coturn as "
-                "soon as Traefik has it: see what docker logs traefik says of it."
+                f"soon as Traefik has it: see what docker logs {self.config['traefik']} says of it."
             )
             return
         left = (pair.not_after - time.time()) / 86400
@@ -267,7 +267,7 @@ class Keeper:
         """Return what is to be said of a certificate with `left` days, "" for a good one."""
         what = f"The certificate for {self.config['name']}, with which coturn speaks TLS,"
         mend = (
-            "see what docker logs traefik says of its renewal"
+            f"see what docker logs {self.config['traefik']} says of its renewal"
             if self.config["acme"]
             else "run the deployment with a new one"
         )
@@ -295,26 +295,44 @@ class Keeper:
         self.result["signalled"] = True
         if self.check:
             return
-        container = self.config["container"]
-        argv = [self.config["docker"], "kill", "--signal", "USR2", container]
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-            problem = "" if done.returncode == 0 else done.stderr.strip() or "nothing"
-        except (OSError, subprocess.SubprocessError) as error:
-            problem = _reason(error)
-        if problem:
-            raise CertificateError(
-                f"The container {container} was expected to take SIGUSR2, but Docker said: {problem}. "
-                "Look at docker ps -a."
-            )
+        container, name = self._container()
+        self._docker(f"The container {name} was expected to take SIGUSR2", "kill", "--signal", "USR2", container)
         end = time.monotonic() + SIGNAL_SECONDS
         while shown(self.config["address"], self.config["port"], self.config["name"]) != pair.der:
             if time.monotonic() > end:
                 raise CertificateError(
                     f"coturn was expected to show the certificate of {self.file} on port {self.config['port']} within "
-                    f"{SIGNAL_SECONDS} s of SIGUSR2 and does not: look at docker logs {container}."
+                    f"{SIGNAL_SECONDS} s of SIGUSR2 and does not: look at docker logs {name}."
                 )
             time.sleep(PAUSE)
+
+    def _docker(self, expected: str, *arguments: str) -> str:
+        """Return what `docker` prints; raises CertificateError with what was expected when it fails."""
+        try:
+            done = subprocess.run(
+                [self.config["docker"], *arguments], capture_output=True, text=True, check=False, timeout=60
+            )
+            problem = "" if done.returncode == 0 else done.stderr.strip() or "nothing"
+        except (OSError, subprocess.SubprocessError) as error:
+            problem = _reason(error)
+        if problem:
+            raise CertificateError(f"{expected}, but Docker said: {problem}. Look at docker ps -a.")
+        return done.stdout
+
+    def _container(self) -> tuple[str, str]:
+        """Return id and name of our container: it has our label and our configuration, whatever it is called."""
+        service = self.config["container"]
+        label, mount = f"label=nextcloud-talk.hpb={service}", f"volume={self.file.parent.parent / 'config'}"
+        expected = f"Docker was expected to tell which container is {service} of the backend"
+        form = "{{.ID}} {{.Names}}"
+        out = self._docker(expected, "ps", "--no-trunc", "--filter", label, "--filter", mount, "--format", form)
+        for line in out.splitlines():
+            container, _space, name = line.partition(" ")
+            if name.endswith(service):
+                return container, name
+        raise CertificateError(
+            f"No container {service} of the backend runs, expected one to take SIGUSR2: run the deployment."
+        )
 
 
 def main() -> int:

@@ -50,6 +50,8 @@ from urllib.parse import urlsplit
 SEEN = 2
 TRIES = 3
 SECONDS_APART = 60
+# Of our containers, with the name of the service.
+LABEL = "nextcloud-talk.hpb"
 SITE = "run the playbook nextcloud_talk.hpb.site"
 
 # RFC 8489, sections 5 and 14; RFC 8656, sections 16 to 18.
@@ -113,6 +115,16 @@ class Settings:
     # What the checks learn besides: days left of each certificate, seconds by which each Nextcloud's clock is ahead.
     days: dict[str, float] = field(default_factory=dict)
     ahead: dict[str, float] = field(default_factory=dict)
+    # What the container of each service is called.
+    called: dict[str, str] = field(default_factory=dict)
+
+    def name(self, service: str) -> str:
+        return self.called.get(service, service)
+
+    def docker(self, words: str) -> str:
+        """Return a command of Docker's for the container of a service, which is the last of the words."""
+        command, _space, service = words.rpartition(" ")
+        return f"docker {command} {self.name(service)}"
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.raw:
@@ -195,13 +207,12 @@ def judge_days(settings: Settings, name: str, what: str, certificate: bytes, men
         raise Trouble(f"The certificate of {what} ends in {left:.0f} days.", mend)
 
 
-def container_states(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return {name: State of docker inspect} of those of our containers that exist."""
-    command = [settings["docker"], "inspect", "--type", "container", "--format", "{{json .Name}} {{json .State}}"]
+def ask_docker(settings: Settings, *arguments: str) -> str:
+    """Return what `docker` prints; what is gone meanwhile is left out."""
     mend = "systemctl restart docker"
     try:
         done = subprocess.run(
-            [*command, *settings["containers"]],
+            [settings["docker"], *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -212,24 +223,37 @@ def container_states(settings: Settings) -> dict[str, dict[str, Any]]:
         raise Trouble("Docker does not answer.", mend) from error
     except OSError as error:
         raise Trouble(f"Docker cannot be asked ({reason(error)}).", SITE) from error
-    states = {}
-    for line in done.stdout.splitlines():
-        name, _space, state = line.partition(" ")
-        if state:
-            states[json.loads(name).lstrip("/")] = json.loads(state)
-    missing = [
-        line for line in done.stderr.splitlines() if re.search("no such (container|object)", line, re.IGNORECASE)
-    ]
-    if done.returncode != 0 and not missing:
+    if done.returncode != 0 and not re.search("no such (container|object)", done.stderr, re.IGNORECASE):
         raise Trouble("Docker does not answer.", mend)
+    return done.stdout
+
+
+def container_states(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return {service: State of docker inspect} of those of our containers that exist, and keep what each is called.
+
+    Ours have our label and their configuration below our directory, whatever they are called: another application may
+    have a container of the same name.
+    """
+    label = f"label={LABEL}"
+    ids = ask_docker(settings, "ps", "--all", "--quiet", "--no-trunc", "--filter", label).split()
+    form = "{{json .Name}}\t{{json .State}}\t{{json .Config.Labels}}\t{{json .HostConfig.Binds}}"
+    states = {}
+    lines = ask_docker(settings, "inspect", "--type", "container", "--format", form, *ids).splitlines() if ids else []
+    for line in lines:
+        name, state, labels, binds = (json.loads(part) for part in line.split("\t"))
+        service, name = labels[LABEL], name.lstrip("/")
+        place = str(Path(settings["base_dir"], service, "config"))
+        if name.endswith(service) and place in [bind.split(":")[0] for bind in binds or []]:
+            settings.called[service] = name
+            states[service] = state
     return states
 
 
-def judge_container(states: dict[str, dict[str, Any]], name: str) -> None:
-    """Raise Trouble unless the container runs and is healthy."""
-    if name not in states:
-        raise Trouble(f"There is no container {name}.", SITE)
-    state = states[name]
+def judge_container(settings: Settings, states: dict[str, dict[str, Any]], service: str) -> None:
+    """Raise Trouble unless the container of a service runs and is healthy."""
+    if service not in states:
+        raise Trouble(f"There is no container {service} of the backend.", SITE)
+    state, name = states[service], settings.name(service)
     health = (state.get("Health") or {}).get("Status", "none")
     if state.get("Restarting"):
         raise Trouble(f"The container {name} ends again and again.", f"docker logs --tail 50 {name}")
@@ -242,7 +266,7 @@ def judge_container(states: dict[str, dict[str, Any]], name: str) -> None:
     if state.get("Paused"):
         raise Trouble(f"The container {name} is paused.", f"docker unpause {name}")
     # Its program depends on NATS and calls itself unhealthy without it.
-    if health != "healthy" and name == "signalling" and not (states.get("nats") or {}).get("Running"):
+    if health != "healthy" and service == "signalling" and not (states.get("nats") or {}).get("Running"):
         raise NotJudged
     if health != "healthy":
         raise Trouble(f"The container {name} runs, but its health is: {health}.", f"docker restart {name}")
@@ -267,15 +291,22 @@ def look_at_signaling(settings: Settings) -> None:
         mend = SITE if ours else f"renew the certificate of {name} on your proxy"
         raise Trouble(f"The certificate of https://{name} is not valid ({reason(error)}).", mend) from error
     except (OSError, http.client.HTTPException) as error:
-        mend = "docker restart traefik" if ours else f"start your proxy; curl -I {asked} on this host must reach it"
+        mend = (
+            settings.docker("restart traefik")
+            if ours
+            else f"start your proxy; curl -I {asked} on this host must reach it"
+        )
         raise Trouble(f"{asked} does not answer ({reason(error)}).", mend) from error
     if status != 200 or b"nextcloud-spreed-signaling" not in body:
-        mend = "docker logs --tail 50 traefik" if ours else "let your proxy pass on what its file in proxy/ says"
+        mend = (
+            settings.docker("logs --tail 50 traefik") if ours else "let your proxy pass on what its file in proxy/ says"
+        )
         raise Trouble(f"{asked} answers {status}, expected the welcome of the signaling server.", mend)
     features = {word.strip() for word in (headers.get("X-Spreed-Signaling-Features") or "").split(",")}
     if "mcu" not in features:
         raise Trouble(
-            "The signaling server is not connected to Janus (no mcu among its features).", "docker restart janus"
+            "The signaling server is not connected to Janus (no mcu among its features).",
+            settings.docker("restart janus"),
         )
 
 
@@ -287,11 +318,11 @@ def look_at_nats(settings: Settings) -> None:
             status, _headers, body = request(stream, "localhost", "/varz")
         connections = int(json.loads(body)["connections"]) if status == 200 else None
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-        raise Trouble(f"NATS does not answer ({reason(error)}).", "docker restart nats") from error
+        raise Trouble(f"NATS does not answer ({reason(error)}).", settings.docker("restart nats")) from error
     if connections is None:
-        raise Trouble(f"The monitor of NATS answers {status}, expected its counters.", "docker restart nats")
+        raise Trouble(f"The monitor of NATS answers {status}, expected its counters.", settings.docker("restart nats"))
     if connections < 1:
-        raise Trouble("The signaling server is not connected to NATS.", "docker restart signalling")
+        raise Trouble("The signaling server is not connected to NATS.", settings.docker("restart signalling"))
 
 
 def look_at_janus(settings: Settings) -> None:
@@ -321,9 +352,11 @@ def look_at_janus(settings: Settings) -> None:
                     stream.sendall(b"\x88\x80" + bytes(4))
                     answers.read()
     except (OSError, ValueError) as error:
-        raise Trouble(f"Janus does not answer on its websocket ({reason(error)}).", "docker restart janus") from error
+        raise Trouble(
+            f"Janus does not answer on its websocket ({reason(error)}).", settings.docker("restart janus")
+        ) from error
     if b'"pong"' not in pong:
-        raise Trouble("Janus takes no ping on its websocket.", "docker restart janus")
+        raise Trouble("Janus takes no ping on its websocket.", settings.docker("restart janus"))
 
 
 def default_address() -> str:
@@ -398,9 +431,11 @@ def look_at_stun(settings: Settings) -> None:
         with udp(settings) as link:
             kind, _attributes = stun_ask(link, stun_message(BINDING, []), settings["timeout"])
     except OSError as error:
-        raise Trouble(f"coturn does not answer STUN on {where} ({reason(error)}).", "docker restart coturn") from error
+        raise Trouble(
+            f"coturn does not answer STUN on {where} ({reason(error)}).", settings.docker("restart coturn")
+        ) from error
     if kind != 0x0101:
-        raise Trouble(f"coturn refuses a STUN request on {where}.", "docker logs --tail 50 coturn")
+        raise Trouble(f"coturn refuses a STUN request on {where}.", settings.docker("logs --tail 50 coturn"))
 
 
 def look_at_turn_tcp(settings: Settings) -> None:
@@ -409,7 +444,7 @@ def look_at_turn_tcp(settings: Settings) -> None:
     except OSError as error:
         raise Trouble(
             f"coturn takes no connection on tcp port {settings['turn']['port']} ({reason(error)}).",
-            "docker restart coturn",
+            settings.docker("restart coturn"),
         ) from error
 
 
@@ -434,13 +469,15 @@ def look_at_allocation(settings: Settings, instance: str) -> None:
                 return
     except OSError as error:
         raise Trouble(
-            f"coturn gives {instance} no relay address ({reason(error)}).", "docker restart coturn"
+            f"coturn gives {instance} no relay address ({reason(error)}).", settings.docker("restart coturn")
         ) from error
     code = answer.get(ERROR_CODE, bytes(4))
     number = code[2] * 100 + code[3] if len(code) >= 4 else 0
     if number in (401, 441):
         raise Trouble(f"coturn does not know the TURN secret of {instance} ({number}).", SITE)
-    raise Trouble(f"coturn gives {instance} no relay address (error {number}).", "docker logs --tail 50 coturn")
+    raise Trouble(
+        f"coturn gives {instance} no relay address (error {number}).", settings.docker("logs --tail 50 coturn")
+    )
 
 
 def look_at_signaling_certificate(settings: Settings) -> None:
@@ -449,9 +486,10 @@ def look_at_signaling_certificate(settings: Settings) -> None:
         certificate = certificate_of(settings, lambda: open_signaling(settings), name)
     except OSError as error:
         raise NotJudged from error
-    renew = {"acme": "docker logs --tail 50 traefik", "proxy": f"renew the certificate of {name} on your proxy"}.get(
-        settings["tls"], SITE
-    )
+    renew = {
+        "acme": settings.docker("logs --tail 50 traefik"),
+        "proxy": f"renew the certificate of {name} on your proxy",
+    }.get(settings["tls"], SITE)
     judge_days(settings, "signaling", f"https://{name}", certificate, renew)
 
 
@@ -463,7 +501,8 @@ def look_at_turn_certificate(settings: Settings) -> None:
         )
     except OSError as error:
         raise Trouble(
-            f"coturn does not speak TLS on port {turn['tls_port']} ({reason(error)}).", "docker restart coturn"
+            f"coturn does not speak TLS on port {turn['tls_port']} ({reason(error)}).",
+            settings.docker("restart coturn"),
         ) from error
     judge_days(settings, "turn", turn["name"], certificate, SITE)
 
@@ -475,7 +514,7 @@ def look_at_turn_443_certificate(settings: Settings) -> None:
         certificate = certificate_of(settings, lambda: open_signaling(settings), name)
     except OSError as error:
         raise NotJudged from error
-    judge_days(settings, "turn_443", name, certificate, "docker logs --tail 50 traefik")
+    judge_days(settings, "turn_443", name, certificate, settings.docker("logs --tail 50 traefik"))
 
 
 def look_at_nextcloud(settings: Settings, instance: dict[str, Any]) -> None:
@@ -637,7 +676,7 @@ def checks(settings: Settings) -> tuple[list[Check], list[Check], list[Check]]:
             Check(
                 f"container/{name}",
                 f"The container {name}",
-                lambda name=name: judge_container(states, name),  # type: ignore[misc]
+                lambda name=name: judge_container(settings, states, name),  # type: ignore[misc]
                 ("docker",),
             )
         )
