@@ -39,7 +39,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _files, _proxy, _reload, _secret_file
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
+    _files,
+    _proxy,
+    _record,
+    _reload,
+    _secret_file,
+)
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._signaling_client import checksum
 
 BACKEND = "Spreed-Signaling-Backend"
@@ -371,8 +377,9 @@ class Changeover:
             # Until the next run has seen that everything was read.
             (container / "reloaded").unlink(missing_ok=True)
             _files.write(fd, "server.conf", text.encode(), mode=there.mode, uid=there.uid, gid=there.gid)
-        signal = (self.spec["container"], self.spec["signal"], self.spec["answer"])
-        _reload.send(self.run_command, *signal, refusal=self.spec["refusal"])
+        signal = (self.spec["signal"], self.spec["answer"])
+        located = _record.located(self.run_command, container)
+        _reload.send(self.run_command, *located, *signal, refusal=self.spec["refusal"])
         time.sleep(READ)
 
     # The route

@@ -179,6 +179,10 @@ class Case:
         """Return what is known of a container, {} when it was not looked at."""
         return self.part("containers").get(name) or {}
 
+    def called(self, name: str) -> str:
+        """Return what a container is called in the engine."""
+        return str(self.container(name).get("name") or name)
+
     @property
     def host(self) -> str:
         """The HPB's host as the inventory has it."""
@@ -310,12 +314,14 @@ def silent(case: Case, name: str) -> str:
 def ailment(case: Case, name: str) -> tuple[str, str]:
     """Return what is wrong with a container and what mends it, twice "" when nothing is."""
     state = case.container(name)
-    status = state.get("state", "")
+    status, memory = state.get("state", ""), MEMORY.get(name, "its memory")
     deploy = f"{RUN}deploy"
     if status == "missing":
-        return f"The container {name} does not exist.", f"Run {deploy}"
+        return f"The container {name} of the backend does not exist.", f"Run {deploy}"
+    how = silent(case, name) if status == "running" else ""
+    name = case.called(name)
     if state.get("oom_killed") and status != "running":
-        return f"{name} was killed for want of memory.", f"Raise {MEMORY.get(name, 'its memory')}, then run {deploy}"
+        return f"{name} was killed for want of memory.", f"Raise {memory}, then run {deploy}"
     if status == "restarting":
         code = state.get("exit_code")
         return (
@@ -324,10 +330,11 @@ def ailment(case: Case, name: str) -> tuple[str, str]:
         )
     if status == "paused":
         return f"{name} is paused.", case.on_host(f"docker unpause {name}")
-    if status in ("exited", "created", "dead"):
+    if status == "created":
+        return f"{name} was never started{': ' + state['error'] if state.get('error') else ''}.", f"Run {deploy}"
+    if status in ("exited", "dead"):
         why = f"{name} is stopped (code {state.get('exit_code')}{', ' + state['error'] if state.get('error') else ''})."
         return why, case.on_host(f"docker start {name}")
-    how = silent(case, name) if status == "running" else ""
     return (f"{name} {how}.", case.on_host(f"docker restart {name}")) if how else ("", "")
 
 
@@ -399,14 +406,14 @@ def connections(case: Case) -> None:
         case.dark = True
         why = "The signaling server is not connected to NATS although NATS runs."
         seen = [f"connections at NATS: {case.part('nats').get('connections')}", case.log("signalling")]
-        mend = case.on_host("docker restart signalling")
+        mend = case.on_host(f"docker restart {case.called('signalling')}")
         case.found("nats-lost", case.failed(*AFTER["nats"]), why, mend, seen, instance=ALL, step=SERVER, what="NATS")
     janus = (info.get("sfu") or {}).get("janus") or {}
     features = case.part("signalling").get("features")
     if janus.get("connected") is False or features and "mcu" not in features:
         case.dark = True
         why = "The signaling server is not connected to Janus although Janus runs."
-        mend = case.on_host("docker restart signalling")
+        mend = case.on_host(f"docker restart {case.called('signalling')}")
         seen = [case.log("signalling")]
         case.found("janus-lost", case.failed(*AFTER["janus"]), why, mend, seen, instance=ALL, step=SERVER, what="Janus")
 
@@ -500,8 +507,8 @@ def renewal(case: Case) -> str:
     if kind == "proxy":
         return f"Renew the certificate of {case.domain} on your proxy"
     return (
-        f"Let port 80 of {case.domain} be reached from the internet, then on {case.host}: docker restart traefik "
-        "(its log says what Let's Encrypt answered)"
+        f"Let port 80 of {case.domain} be reached from the internet, then on {case.host}: docker restart "
+        f"{case.called('traefik')} (its log says what Let's Encrypt answered)"
     )
 
 
@@ -572,7 +579,7 @@ def throttled(case: Case) -> None:
     away = [id_ for id_, reach in case.reaches.items() if (reach.get("request") or {}).get("status") == 429]
     mend = (
         "Wait half an hour, or at once, which ends running calls, "
-        f"on {case.host}: docker restart signalling. Then look for who sends a wrong secret from there"
+        f"on {case.host}: docker restart {case.called('signalling')}. Then look for who sends a wrong secret from there"
     )
     if own:
         case.found(

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import html
 import http.client
-import json
 import os
 import re
 import socket
@@ -96,6 +95,7 @@ def container(entry: Mapping[str, Any]) -> dict[str, Any]:
     health = state.get("Health") or {}
     last = (health.get("Log") or [{}])[-1]
     return {
+        "name": str(entry.get("Name", "")).lstrip("/"),
         "state": str(state.get("Status") or "unknown"),
         "health": str(health.get("Status") or ""),
         "health_output": str(last.get("Output") or "").strip()[:LINE_LENGTH] if last.get("ExitCode") else "",
@@ -109,14 +109,10 @@ def container(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def containers(text: str, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return each named container's state from the output of ``docker inspect``; one that is not there is missing."""
-    try:
-        entries = json.loads(text or "[]")
-    except ValueError:
-        entries = []
-    found = {str(entry.get("Name", "")).lstrip("/"): container(entry) for entry in entries}
-    return {name: found.get(name) or {**container({}), "state": "missing"} for name in names}
+def containers(ours: Mapping[str, Mapping[str, Any]], services: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the state of each service's container, of those that `_record.ours` found; another one is missing."""
+    missing = {**container({}), "state": "missing"}
+    return {name: container(ours[name]) if name in ours else {**missing, "name": name} for name in services}
 
 
 def jcfg_setting(text: str, name: str) -> str:

@@ -249,8 +249,8 @@ def problems(facts: dict, wanted: dict) -> list[str]:
         there answered), ``engine_problem`` (as `_engine.problem` returns it), ``inside`` and ``running`` (as
         `_engine.notes` takes them), ``free_mb`` ({directory: MiB}), what `_names` and `_ipv6` take, ``taken`` and
         ``busy`` (as `_holders.problems` takes them), ``proxy_error`` (as `seat` returns it), ``overlapping`` (as
-        `overlapping` returns it), ``ephemeral`` (as `ephemeral` returns it), ``strangers`` (sentences about what has a name
-        of ours and is not, as `_ours` has them).
+        `overlapping` returns it), ``ephemeral`` (as `ephemeral` returns it), ``strangers`` (sentences about what has a
+        name of ours and is not, as `_ours` has them).
     :param wanted: what `_names` takes, ``min_free_mb`` (MiB), ``listen`` (addresses of the signaling server),
         ``used_ports`` (hpb_used_ports), ``subnet`` (of the private networks, empty: there are none), ``ranges`` (of
         ports for media, each with name, first and last).

@@ -43,6 +43,37 @@ def inspect(run: _reload.Run, names: Iterable[str]) -> list[dict[str, Any]]:
     return _ours.entries(out)
 
 
+def ours(run: _reload.Run, base: Path) -> dict[str, dict[str, Any]]:
+    """Return our containers by service as inspected, whatever they are called: their configuration is below `base`.
+
+    Those that are kept while a successor is tried are left out. Raises _reload.ReloadError when Docker does not answer.
+    """
+    label = f"label={_ours.LABEL}"
+    code, out, err = run(["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", label])
+    if code != 0:
+        said = (err.strip().splitlines() or ["nothing"])[-1]
+        raise _reload.ReloadError(
+            f"Docker was expected to list the containers of the backend and said: {said}. Look at 'docker ps -a' on "
+            f"this host, then run the same command again."
+        )
+    found = {}
+    for entry in inspect(run, out.split()) if out.split() else []:
+        one = _ours.Container.of(entry)
+        if not one.kept and one.is_ours("", str(base / one.service)):
+            found[one.service] = entry
+    return found
+
+
+def located(run: _reload.Run, directory: Path) -> tuple[str, str]:
+    """Return name and id of our container whose directory this is; raises _reload.ReloadError when there is none."""
+    entry = ours(run, directory.parent).get(directory.name)
+    if entry is None:
+        raise _reload.ReloadError(
+            f"No container {directory.name} of the backend is on this host, expected one: run the playbook site."
+        )
+    return name_of(entry), str(entry.get("Id"))
+
+
 def name_of(entry: Mapping[str, Any]) -> str:
     """Return the name of a container that was inspected."""
     return str(entry.get("Name", "")).lstrip("/")

@@ -32,10 +32,14 @@ attributes:
     description: Changes nothing.
 options:
   containers:
-    description: Names of the containers. One that does not exist is named in RV(problems).
+    description: The containers, by their names without a prefix. One that does not exist is named in RV(problems).
     type: list
     elements: str
     default: [nats, janus, coturn, signalling, traefik]
+  base_dir:
+    description: Directory of the backend, by which its containers are known.
+    type: path
+    default: /opt/nextcloud-talk-hpb
   instances:
     description:
       - The Nextcloud instances that the lines shall concern, in the form of the filter
@@ -105,7 +109,7 @@ entries:
       type: str
       sample: "2026-01-31T12:00:00.123456789"
     container:
-      description: Name of the container.
+      description: Name of the container, without its prefix.
       type: str
       sample: signalling
     level:
@@ -136,7 +140,7 @@ from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _logs  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _logs, _record, _reload  # noqa: E402
 
 
 def read(module: AnsibleModule, mask: _logs.Mask) -> tuple[list[_logs.Entry], list[str]]:
@@ -144,15 +148,25 @@ def read(module: AnsibleModule, mask: _logs.Mask) -> tuple[list[_logs.Entry], li
     entries: list[_logs.Entry] = []
     problems: list[str] = []
     options = ["--timestamps", "--since", module.params["since"], "--tail", str(module.params["tail"])]
-    for container in module.params["containers"]:
-        code, out, err = module.run_command(["docker", "logs", *options, container], errors="replace")
+    try:
+        ours = _record.ours(module.run_command, Path(module.params["base_dir"]))
+    except _reload.ReloadError as error:
+        return [], [str(error)]
+    for service in module.params["containers"]:
+        if service not in ours:
+            problems.append(
+                f"There is no container {service} of the backend whose log could be read, expected one: run the "
+                "playbook nextcloud_talk.hpb.site."
+            )
+            continue
+        code, out, err = module.run_command(["docker", "logs", *options, ours[service]["Id"]], errors="replace")
         if code == 0:
-            entries += _logs.parse(container, f"{out}\n{err}")
+            entries += _logs.parse(service, f"{out}\n{err}")
         else:
             said = (err.strip().splitlines() or ["nothing"])[-1]
             problems.append(
-                f"The log of the container {container} could not be read, Docker said: {mask(said)}. Look at "
-                "'docker ps -a' on this host."
+                f"The log of the container {_record.name_of(ours[service])} could not be read, Docker said: "
+                f"{mask(said)}. Look at 'docker ps -a' on this host."
             )
     return entries, problems
 
@@ -182,6 +196,7 @@ def main() -> None:
                 "elements": "str",
                 "default": ["nats", "janus", "coturn", "signalling", "traefik"],
             },
+            "base_dir": {"type": "path", "default": "/opt/nextcloud-talk-hpb"},
             "instances": {"type": "list", "elements": "dict", "default": []},
             "others": {"type": "list", "elements": "dict", "default": []},
             "lines": {"type": "int", "default": 50},

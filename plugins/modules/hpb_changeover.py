@@ -70,12 +70,9 @@ options:
         elements: str
         required: true
   config:
-    description: Directory with the C(config) of the signaling server. Required for O(state=begun).
+    description: Directory with the C(config) of the signaling server, by which its container is known.
     type: path
-  container:
-    description: Name of the signaling server's container.
-    type: str
-    default: signalling
+    required: true
   signal:
     description: The signal on which the server reads its configuration again.
     type: str
@@ -149,6 +146,7 @@ EXAMPLES = r"""
 - name: End
   nextcloud_talk.hpb.hpb_changeover:
     state: ended
+    config: /opt/nextcloud-talk-hpb/signalling
 """
 
 RETURN = r"""
@@ -203,7 +201,12 @@ from typing import Any  # noqa: E402
 from urllib.parse import urlsplit  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _changeover, _secret_file  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _changeover,
+    _record,
+    _reload,
+    _secret_file,
+)
 
 INSTANCE = {
     "id": {"type": "str", "required": True},
@@ -229,8 +232,9 @@ def changes(params: dict[str, Any]) -> list[_changeover.Change]:
     return found
 
 
-def logged(module: AnsibleModule, container: str, seconds: float) -> dict[str, list[float]]:
+def logged(module: AnsibleModule, seconds: float) -> dict[str, list[float]]:
     """Return what the signaling server has counted in the last seconds."""
+    _name, container = _record.located(module.run_command, Path(module.params["config"]))
     _code, out, err = module.run_command(["docker", "logs", "--timestamps", "--since", f"{seconds:.0f}s", container])
     started = module.run_command(["docker", "container", "inspect", "--format", "{{.State.StartedAt}}", container])[1]
     return _changeover.counted(out + err, _changeover.moment(started))
@@ -277,7 +281,7 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
             f"A process that puts new secrets in force was expected to begin on this host and did not ({why}): look "
             f"whether {directory.parent} is full or read-only, mend that, and run the same command again."
         )
-    counts = logged(module, params["container"], _changeover.WINDOW)
+    counts = logged(module, _changeover.WINDOW)
     problems = _changeover.in_the_way(counts, addresses(params), time.time(), routed=found["routed"])
     if problems:
         end(directory, _changeover.ROUTE_SECONDS + _changeover.TIMEOUT)
@@ -294,7 +298,7 @@ def finish(module: AnsibleModule) -> dict[str, Any]:
     except OSError:
         return {**end(directory, 0), "lines": [], "locked": []}
     report = end(directory, params["settle"] + _changeover.ROUTE_SECONDS + _changeover.TIMEOUT)
-    counts = logged(module, params["container"], _changeover.WINDOW)
+    counts = logged(module, _changeover.WINDOW)
     locked = _changeover.in_the_way(counts, addresses(params), time.time(), routed=True)
     return {**report, "lines": _changeover.lines(report, counts, begun), "locked": locked}
 
@@ -307,8 +311,7 @@ def main() -> None:
             "directory": {"type": "path", "default": "/run/nextcloud-talk-hpb-changeover"},
             "secrets": {"type": "path", "no_log": False},
             "instances": {"type": "list", "elements": "dict", "default": [], "options": INSTANCE},
-            "config": {"type": "path"},
-            "container": {"type": "str", "default": "signalling"},
+            "config": {"type": "path", "required": True},
             "signal": {"type": "str", "default": "SIGHUP"},
             "answer": {"type": "str"},
             "refusal": {"type": "str", "default": ""},
@@ -324,7 +327,7 @@ def main() -> None:
             "settle": {"type": "float", "default": 4},
             "timeout": {"type": "int", "default": 600},
         },
-        required_if=[("state", "begun", ("secrets", "config", "answer"))],
+        required_if=[("state", "begun", ("secrets", "answer"))],
         supports_check_mode=True,
     )
     params = module.params
@@ -335,7 +338,7 @@ def main() -> None:
             result = begin(module)
         else:
             result = finish(module)
-    except (_changeover.ChangeoverError, _secret_file.SecretsError) as error:
+    except (_changeover.ChangeoverError, _reload.ReloadError, _secret_file.SecretsError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename} cannot be read or written: {error.strerror}. Mend that, run again.")

@@ -44,7 +44,7 @@ options:
     type: path
     default: /opt/nextcloud-talk-hpb
   containers:
-    description: Names of the containers to look at.
+    description: The containers to look at, by their names without a prefix.
     type: list
     elements: str
     default: [nats, janus, coturn, signalling, traefik]
@@ -126,9 +126,9 @@ engine_error:
   returned: success
 containers:
   description:
-    - For each container its C(state) (C(missing) when there is none), C(health), C(health_output), C(exit_code),
-      C(oom_killed), C(error), C(started_at), C(finished_at), C(restarts), C(image), and C(log), the last lines of its
-      log that tell of trouble.
+    - For each container what it is called in the engine (C(name)), its C(state) (C(missing) when there is none),
+      C(health), C(health_output), C(exit_code), C(oom_killed), C(error), C(started_at), C(finished_at), C(restarts),
+      C(image), and C(log), the last lines of its log that tell of trouble.
   type: dict
   returned: success
 signalling:
@@ -206,7 +206,12 @@ from typing import Any  # noqa: E402
 from urllib.parse import urlsplit  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence, _packet_filter  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _evidence,
+    _packet_filter,
+    _record,
+    _reload,
+)
 
 ASKED = ("nats", "janus", "signalling", "proxy")
 CAPABILITIES = "/ocs/v2.php/cloud/capabilities?format=json"
@@ -259,6 +264,8 @@ class Look:
         given = module.params["addresses"] or {}
         self.addresses = {name: given.get(name) or _evidence.LOOPBACK for name in ASKED}
         self.docker = module.get_bin_path("docker")
+        # The id of the signaling server's container.
+        self.server = ""
 
     def engine_error(self) -> str:
         """Return why Docker does not answer, "" when it does."""
@@ -270,13 +277,16 @@ class Look:
 
     def containers(self) -> dict[str, Any]:
         """Return the states of the containers with the ends of their logs."""
-        names = self.module.params["containers"]
-        _code, out, _err = self.module.run_command([self.docker, "container", "inspect", *names])
-        found = _evidence.containers(out, names)
+        try:
+            ours = _record.ours(self.module.run_command, self.base)
+        except _reload.ReloadError:
+            ours = {}
+        found = _evidence.containers(ours, self.module.params["containers"])
+        self.server = ours.get("signalling", {}).get("Id", "")
         for name, state in found.items():
             state["log"] = []
             if state["state"] != "missing":
-                argv = [self.docker, "logs", "--tail", str(LOG_LINES), name]
+                argv = [self.docker, "logs", "--tail", str(LOG_LINES), ours[name]["Id"]]
                 _code, out, err = self.module.run_command(argv)
                 state["log"] = _evidence.log_tail(name, out + err, self.module.params["secrets"])
         return found
@@ -372,7 +382,7 @@ class Look:
                 "nextcloud": False,
             }
         wget = ["wget", "-S", "-T", str(self.seconds), "-O", "-", "--header", "OCS-APIRequest: true", url]
-        argv = [self.docker, "exec", "signalling", "timeout", str(2 * self.seconds), *wget]
+        argv = [self.docker, "exec", self.server, "timeout", str(2 * self.seconds), *wget]
         return _evidence.wget_outcome(*self.module.run_command(argv))
 
     def way(self, url: str, path: str, running: bool, pins: dict[str, str]) -> tuple[dict[str, Any], _evidence.Place]:
@@ -407,7 +417,7 @@ class Look:
         """Return the names that the signaling server's container has addresses for."""
         if not running:
             return {}
-        _code, hosts, _err = self.module.run_command([self.docker, "exec", "signalling", "cat", "/etc/hosts"])
+        _code, hosts, _err = self.module.run_command([self.docker, "exec", self.server, "cat", "/etc/hosts"])
         return _evidence.pinned(hosts)
 
     def nextclouds(self, running: bool, pins: dict[str, str]) -> dict[str, Any]:

@@ -29,10 +29,14 @@ attributes:
     description: Changes nothing.
 options:
   containers:
-    description: Names of the containers.
+    description: The containers, by their names without a prefix.
     type: list
     elements: str
     default: [janus, coturn, signalling]
+  base_dir:
+    description: Directory of the backend, by which its containers are known.
+    type: path
+    default: /opt/nextcloud-talk-hpb
   signalling_address:
     description: Address of the signaling server on its host.
     type: str
@@ -107,19 +111,24 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _evidence, _usage  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
+    _evidence,
+    _record,
+    _reload,
+    _usage,
+)
 
 
 def main_processes(module: AnsibleModule, names: list[str]) -> dict[str, int]:
     """Return the main process of each container that runs."""
-    docker = module.get_bin_path("docker", required=True)
-    found = {}
-    for name in names:
-        argv = [docker, "container", "inspect", "--format", "{{.State.Pid}}", name]
-        code, out, _err = module.run_command(argv)
-        if code == 0 and out.strip().isdigit() and int(out) > 0:
-            found[name] = int(out)
-    return found
+    module.get_bin_path("docker", required=True)
+    try:
+        ours = _record.ours(module.run_command, Path(module.params["base_dir"]))
+    except _reload.ReloadError:
+        # What else is asked may answer all the same.
+        return {}
+    found = {name: int((ours[name].get("State") or {}).get("Pid") or 0) for name in names if name in ours}
+    return {name: pid for name, pid in found.items() if pid > 0}
 
 
 def sessions(metrics: str) -> int:
@@ -133,6 +142,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "containers": {"type": "list", "elements": "str", "default": ["janus", "coturn", "signalling"]},
+            "base_dir": {"type": "path", "default": "/opt/nextcloud-talk-hpb"},
             "signalling_address": {"type": "str", "default": _evidence.LOOPBACK},
             "signalling_port": {"type": "int", "default": 8080},
             "while_exists": {"type": "path"},

@@ -28,10 +28,19 @@ DOCKER = """#!{python}
 import json, pathlib, sys
 here = pathlib.Path({folder!r})
 arguments = sys.argv[1:]
+known = [name for name in ("nats", "janus", "coturn", "signalling", "traefik", "others") if (here / name).exists()]
+if arguments[0] == "ps":
+    print("\\n".join("id-" + name for name in known))
+    sys.exit()
+if arguments[:2] == ["container", "inspect"]:
+    binds = [str(here / "base" / name) + "/config:/config:ro" for name in known]
+    print(json.dumps([{{"Id": "id-" + name, "Name": "/hpb-" + name, "HostConfig": {{"Binds": binds}},
+        "Config": {{"Labels": {{"nextcloud-talk.hpb": name}}}}}} for name in known]))
+    sys.exit()
 assert arguments[:5] == ["logs", "--timestamps", "--since", "24h", "--tail"] and arguments[5] == "20000", arguments
-name = arguments[6]
-if not (here / name).exists():
-    sys.exit("Error response from daemon: No such container: " + name)
+name = arguments[6].removeprefix("id-")
+if name == "nats" and (here / "broken").exists():
+    sys.exit("Error response from daemon: configured logging driver does not support reading")
 for line in (here / name).read_text().splitlines():
     print(line, file=sys.stderr if name == "signalling" else sys.stdout)
 """
@@ -310,7 +319,8 @@ class Engine:
         (self.folder / name).write_text(text, encoding="utf-8")
 
     def logs(self, **options):
-        result = module_process.run("container_logs", options, PATH=f"{self.folder}:{os.environ['PATH']}")
+        given = {"base_dir": str(self.folder / "base"), **options}
+        result = module_process.run("container_logs", given, PATH=f"{self.folder}:{os.environ['PATH']}")
         assert SECRET not in json.dumps(result.get("entries", [])) + json.dumps(result.get("lines", []))
         return result
 
@@ -330,8 +340,8 @@ def test_module(engine):
         "11-24 15:30:03  signalling  error    b.go:1: Could not send to https://nc.example.org/?s=********",
         "11-24 15:30:04  coturn      error    user ********",
         "11-24 15:30:05  janus       error    [ice.c:1] dropped",
-        "The log of the container traefik could not be read, Docker said: Error response from daemon: No such "
-        "container: traefik. Look at 'docker ps -a' on this host.",
+        "There is no container traefik of the backend whose log could be read, expected one: run the playbook "
+        "nextcloud_talk.hpb.site.",
     ]
     assert result["problems"] == result["lines"][3:]
     assert result["entries"][1] == {
@@ -341,6 +351,11 @@ def test_module(engine):
         "text": "user ********",
         "count": 1,
     }
+    engine.put("broken", "")
+    assert engine.logs(containers=["nats"])["problems"] == [
+        "The log of the container hpb-nats could not be read, Docker said: Error response from daemon: configured "
+        "logging driver does not support reading. Look at 'docker ps -a' on this host."
+    ]
     more = engine.logs(instances=[NC], others=[DEV], secrets=[SECRET, OWN], lines=4)["lines"]
     assert more[0] == "11-24 15:30:02  signalling  info     hub.go:861: Register internal@nc from 192.0.2.7"
 
@@ -390,7 +405,7 @@ def test_playbook(engine):
     for output in outputs:
         assert "info     hub.go:861: Register internal@nc from" in output
         assert "dev.example.org/cloud" not in output.rpartition("Show them")[2]
-        assert "container: traefik. Look at" in output
+        assert "There is no container traefik of the backend" in output
 
 
 def test_module_refuses(engine):

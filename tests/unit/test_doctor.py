@@ -699,7 +699,7 @@ TABLE = [
      "is for talk.example.org, not for turn.example.org", "Correct hpb_turn_domain"),
     (made(turn_certificate(error="no shared cipher", allocate="no tls")), "turn-certificate-missing", "all",
      "no certificate to speak TLS with on port 5349", "systemctl start nextcloud-talk-hpb-turn-certificate"),
-    (made(missing_container), "traefik-down", "all", "traefik does not exist", DEPLOY),
+    (made(missing_container), "traefik-down", "all", "The container traefik of the backend does not exist", DEPLOY),
     (made(janus_hangs), "janus-down", "all", "takes no websocket on 127.0.0.1:8188", "docker restart janus"),
     (made(nats_given_up), "nats-lost", "all", "not connected to NATS although NATS runs", "docker restart signalling"),
     (made(janus_given_up), "janus-lost", "all", "not connected to Janus", "docker restart signalling"),

@@ -118,8 +118,9 @@ def test_the_state_of_containers():
             },
         },
     }
-    found = _evidence.containers(json.dumps([entry]), ["janus", "nats"])
+    found = _evidence.containers({"janus": {**entry, "Name": "/hpb-janus"}}, ["janus", "nats"])
     assert found["janus"] == {
+        "name": "hpb-janus",
         "state": "exited",
         "health": "unhealthy",
         "health_output": "no",
@@ -132,7 +133,7 @@ def test_the_state_of_containers():
         "image": "janus:1",
     }
     assert found["nats"]["state"] == "missing"
-    assert _evidence.containers("no json", ["nats"])["nats"]["state"] == "missing"
+    assert (found["nats"]["state"], found["nats"]["name"]) == ("missing", "nats")
 
 
 @pytest.mark.parametrize(
@@ -498,10 +499,11 @@ def test_a_closed_port_and_an_unknown_name(answers):
 DOCKER = """#!/bin/sh
 case $1 in
   version) echo 26.1.5 ;;
-  container) cat {folder}/inspect.json; exit 1 ;;
-  logs) test "$4" = signalling || exit 99; echo started; echo "it failed: {secret}" >&2 ;;
+  ps) echo 1d 2d ;;
+  container) test "$*" = "container inspect 1d 2d" || exit 99; cat {folder}/inspect.json; exit 1 ;;
+  logs) test "$4" = 1d || exit 99; echo started; echo "it failed: {secret}" >&2 ;;
   exec)
-    test "$2" = signalling || exit 99
+    test "$2" = 1d || exit 99
     case "$*" in
       *hosts) echo "127.0.0.1 localhost" ;;
       *"wget -S"*bad.example.org*) echo "wget: bad address 'bad.example.org'" >&2; exit 1 ;;
@@ -607,8 +609,12 @@ def test_a_server_that_does_not_close_keeps_a_look_not_for_long():
 
 
 def test_the_look_at_a_host(look, tmp_path):
-    state = {"Name": "/signalling", "State": {"Status": "running"}}
-    (tmp_path / "inspect.json").write_text(json.dumps([state]), encoding="utf-8")
+    def container(name, service, base):
+        config, host = {"Labels": {"nextcloud-talk.hpb": service}}, {"Binds": [f"{base}/{service}/config:/config:ro"]}
+        return {"Id": "1d", "Name": name, "State": {"Status": "running"}, "Config": config, "HostConfig": host}
+
+    ours, others = container("/hpb-signalling", "signalling", tmp_path / "base"), container("/nats", "nats", "/other")
+    (tmp_path / "inspect.json").write_text(json.dumps([ours, {**others, "Id": "2d"}]), encoding="utf-8")
     for name, text in (
         ("janus/config/janus.jcfg", 'nat: {\n ice_enforce_list = "192.0.2.10"\n}\n'),
         (
@@ -628,6 +634,7 @@ def test_the_look_at_a_host(look, tmp_path):
         "signalling": "running",
         "traefik": "missing",
     }
+    assert result["containers"]["signalling"]["name"] == "hpb-signalling"
     # A secret in a log is never seen.
     assert result["containers"]["signalling"]["log"] == ["it failed: ********"]
     assert result["nextclouds"]["nc"]["inside"]["kind"] == "name"
