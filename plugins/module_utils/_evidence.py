@@ -447,7 +447,7 @@ def _leave(connection: socket.socket, answers: BinaryIO, greetings: int) -> None
     while answers.readline(4096).strip():
         pass
     connection.settimeout(GREETING_SECONDS)
-    if all(_frame(answers) for _ in range(greetings)):
+    if all(_frame(answers) for _greeting in range(greetings)):
         # The mask of a client's frame may be anything, and of zeros it changes nothing. 1000: a normal end.
         connection.sendall(b"\x88\x82" + bytes(4) + struct.pack("!H", 1000))
         while _frame(answers) not in (0, 0x8):

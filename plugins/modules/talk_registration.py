@@ -180,9 +180,10 @@ announced:
 """
 
 import contextlib  # noqa: E402
+import http.client  # noqa: E402
 import ssl  # noqa: E402
 import time  # noqa: E402
-import urllib.request  # noqa: E402
+from urllib.parse import urlsplit  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
@@ -264,14 +265,16 @@ def announced(params: dict) -> bool:
     # To a room that is nobody's: the server passes it on to whoever is in it.
     body = b'{"type":"message","message":{"data":{}}}'
     headers = _signaling_client.signed_headers(params["secret"], params["nextcloud_urls"][0], body)
-    url = f"{_talk.same_url(params['url'])}/api/v1/room/changeover"
+    parts = urlsplit(_talk.same_url(params["url"]))
     # It holds nothing that a stranger could use, and Nextcloud's own trust is none of this process.
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with contextlib.suppress(OSError, ValueError):
-        request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=ANNOUNCE_SECONDS, context=context) as answer:  # noqa: S310
-            return bool(answer.status == 200)
+    connection = http.client.HTTPSConnection(
+        parts.hostname or "", parts.port, timeout=ANNOUNCE_SECONDS, context=context
+    )
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException), contextlib.closing(connection):
+        connection.request("POST", f"{parts.path}/api/v1/room/changeover", body, headers)
+        return bool(connection.getresponse().status == 200)
     return False
 
 

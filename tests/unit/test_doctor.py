@@ -625,11 +625,11 @@ def media_over_ipv6_stopped(scene):
 OPEN = dict.fromkeys(_probe.CLOSED_PATHS, 404)
 
 
-def events_taken(proxy, statuses=OPEN):
+def events_taken(proxy, statuses=None):
     def build(scene):
         target = "http://192.0.2.10:8084"
         scene.context.update(proxy=proxy, proxy_dir="/opt/hpb/proxy", proxy_target=target)
-        scene.fail("all", "closed", _probe.closed(statuses, (101, True), "2.1.1"))
+        scene.fail("all", "closed", _probe.closed(statuses or OPEN, (101, True), "2.1.1"))
 
     return build
 
