@@ -33,6 +33,7 @@ _PATH = re.compile(r"(/[A-Za-z0-9_-]+)*")
 # The ports of a backend of which nothing is changed; see `_ports`.
 _USED = {
     "profile": "host",
+    "form": 0,
     "turn": 3478,
     "turn_tls": 0,
     "turn_443": "",

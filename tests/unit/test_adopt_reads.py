@@ -71,7 +71,7 @@ def valid(made):
             hostvars[host] = {**(values or {}), **(group.get("vars") or {})}
     own = settings.get("traefik_enabled", True)
     used = {
-        **{"profile": "host", "own": own, "turn_443": "", "turn_proxy": 3480, "relay_443": 1000},
+        **{"profile": "host", "own": own, "turn_443": "", "turn_proxy": 3480, "form": 0, "relay_443": 1000},
         **{"nats": 4222, "nats_monitor": 8222, "janus": 8188, "ping": 8083},
         **{"media": [20000, 29999], "relay": [61000, 65535], "turn": settings.get("hpb_turn_port", 3478)},
         **{"turn_tls": settings.get("hpb_turn_tls_port", 0), "signaling": settings.get("hpb_signaling_port", 8080)},

@@ -966,6 +966,7 @@ def test_the_report_holds_no_secret():
         "enabled": True,
         "version": "21.1.0",
         "signaling_mode": "",
+        "federation": False,
         "signaling_servers": [{"server": URL, "verify": True}],
         "turn_servers": [{"schemes": "turn", "server": "turn.example.net:3478", "protocols": "udp"}],
         "stun_servers": [STUN],
