@@ -46,6 +46,8 @@ case $1 in
     version) echo 28.0.0 ;;
     kill) echo "Trusted proxies: 127.0.0.1" >> {log} ;;
     logs) cat {log} 2>/dev/null ;;
+    ps) case "$*" in *label=nextcloud-talk.hpb*) echo c0ffee ;; esac ;;
+    container) case "$*" in *c0ffee*) cat {container} ;; esac ;;
 esac
 """
 HANDOVER = """
@@ -113,7 +115,14 @@ class Bed:
             (place / "roles" / role / "tasks/main.yml").write_text(tasks, encoding="utf-8")
         # An engine that answers and has no containers; what would be one takes its signals.
         (self.folder / "bin").mkdir()
-        (self.folder / "bin/docker").write_text(DOCKER.format(log=self.folder / "log"), encoding="utf-8")
+        container = self.folder / "container"
+        (self.folder / "bin/docker").write_text(
+            DOCKER.format(log=self.folder / "log", container=container), encoding="utf-8"
+        )
+        labels = {"nextcloud-talk.hpb": "signalling"}
+        binds = [f"{self.base}/signalling/config:/config:ro"]
+        entry = {"Id": "c0ffee", "Name": "/signalling", "Config": {"Labels": labels}, "HostConfig": {"Binds": binds}}
+        container.write_text(json.dumps([entry]), encoding="utf-8")
         (self.folder / "bin/docker").chmod(0o755)
 
     def _inventory(self) -> dict:
