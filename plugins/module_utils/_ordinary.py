@@ -70,6 +70,24 @@ ORDINARY = (
         then=r"WebSocketsEventHandler connected",
     ),
     Ordinary(
+        JANUS,
+        r"\[ice\.c:janus_plugin_session_is_alive:\d+\] Invalid plugin session \(0x[0-9a-f]+\)",
+        "A client has left while Janus was about to answer it.",
+        then=r"Cannot push event \(handle not available anymore or negotiation stopped\)",
+    ),
+    Ordinary(
+        JANUS,
+        r"\[janus\.c:janus_plugin_handle_sdp:\d+\] \[\d+\]\s+Error setting ICE locally",
+        "The same.",
+        then=r"Cannot push event \(handle not available anymore or negotiation stopped\)",
+    ),
+    Ordinary(
+        JANUS,
+        r"\[janus\.c:janus_plugin_push_event:\d+\] \[\d+\]\s+Cannot push event "
+        r"\(handle not available anymore or negotiation stopped\)",
+        "The same.",
+    ),
+    Ordinary(
         TURN,
         r"(Certificate|Private key) file not found or not readable: //turn_server_(cert|pkey)\.pem",
         "The names that coturn looks for when it is given no certificate, which it needs for TLS only.",

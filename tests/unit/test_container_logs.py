@@ -166,10 +166,29 @@ def test_what_is_nearly_the_same_is_shown(container, raw):
     assert entry.level in ("error", "warning")
 
 
+LEFT = [
+    ("janus", f"{JANUS} [ERR] [ice.c:janus_plugin_session_is_alive:775] Invalid plugin session (0x7f73f8005d20)"),
+    ("janus", f"{JANUS} [ERR] [janus.c:janus_plugin_handle_sdp:3820] [6692631127724834] Error setting ICE locally"),
+    (
+        "janus",
+        f"{JANUS} [ERR] [janus.c:janus_plugin_push_event:3704] [6692631127724834] Cannot push event (handle not "
+        "available anymore or negotiation stopped)",
+    ),
+]
+
+
+def test_a_client_that_leaves_while_it_is_answered_is_ordinary_and_an_error_without_that_is_shown():
+    entries = [entry for container, raw in LEFT for entry in _logs.parse(container, line(raw))]
+    together = _logs.parse("janus", "".join(line(raw) for _container, raw in LEFT))
+    assert _logs.choose(together, lines=9) == [] and len(entries) == 3
+    for container, raw in LEFT[:2]:
+        assert len(_logs.choose(_logs.parse(container, line(raw)), lines=9)) == 1
+
+
 def test_each_ordinary_line_has_a_reason_and_an_example():
     for one in _ordinary.ORDINARY:
         assert one.why.endswith("."), one
-        examples = [raw for container, raw in [*ORDINARY, *REFUSED_AT_FIRST] if container in one.containers]
+        examples = [raw for container, raw in [*ORDINARY, *REFUSED_AT_FIRST, *LEFT] if container in one.containers]
         assert any(re.search(one.line, raw) for raw in examples), one
 
 

@@ -43,7 +43,11 @@ def test_a_call_is_placed_as_a_user_and_leaves_nothing(web):
     assert {entry["verdict"] for entry in own if entry.get("action") != "leave"} == {"ok"}
     # The signaling server tells of a client that has gone when it comes to it; the conversation may have gone, too.
     assert {entry["verdict"] for entry in own if entry.get("action") == "leave"} <= {"ok", "no_such_room"}
-    assert [entry["type"] for entry in seen].count("create") == [entry["type"] for entry in seen].count("remove") == 2
+    assert (
+        [entry.get("type") for entry in seen].count("create")
+        == [entry.get("type") for entry in seen].count("remove")
+        == 2
+    )
 
 
 def test_a_wrong_password_is_tried_once_and_named(web, inventory):
