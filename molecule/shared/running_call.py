@@ -104,10 +104,12 @@ async def hold(spec: dict[str, Any]) -> dict[str, Any]:
     start = time.monotonic()
     seen = {item.kind: (item.frames, start) for item in receptions}
     pauses = dict.fromkeys(seen, 0.0)
+    turned, stalled = start, 0.0
     part, counted = dict(pauses), {item.kind: item.frames for item in receptions}
     while not (line.done() and line.result() == ""):
         await asyncio.sleep(0.02)
         now = time.monotonic()
+        turned, stalled = now, max(stalled, now - turned)
         for item in receptions:
             frames, since = seen[item.kind]
             pauses[item.kind] = max(pauses[item.kind], now - since)
@@ -129,6 +131,7 @@ async def hold(spec: dict[str, Any]) -> dict[str, Any]:
     figures["publisher_pair"] = publisher.pair()
     figures["told"] = sorted({address for address, _port in publisher.remote_addresses()})
     figures["seconds"] = round(time.monotonic() - start, 1)
+    figures["longest_stall"] = round(stalled, 2)
     for kind, pause in pauses.items():
         figures[kind]["longest_pause"] = round(pause, 2)
     await asyncio.gather(*(peer.close() for peer in reversed(peers)))
