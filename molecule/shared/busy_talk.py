@@ -17,40 +17,20 @@ import asyncio
 import collections
 import json
 import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-TREE = Path(__file__).resolve().parents[2] / ".tree"
+from beside import Beside
 
 
-class BusyTalk:
+class BusyTalk(Beside):
     """People in Talk for the time of the `with` block; `figures` has what they saw afterwards."""
 
+    PROGRAM = __file__
+
     def __init__(self, spec: dict[str, Any]) -> None:
-        self.spec = spec
-        self.figures: dict[str, Any] = {}
-
-    def __enter__(self) -> BusyTalk:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(TREE)},
-        )
-        self._process.stdin.write(json.dumps(self.spec) + "\n")
-        self._process.stdin.flush()
-        if self._process.stdout.readline() != "ready\n":
-            self._process.kill()
-            raise AssertionError(f"nobody came into a call of {self.spec['nextcloud']}")
-        return self
-
-    def __exit__(self, *_unused: object) -> None:
-        output, _errors = self._process.communicate(timeout=60)
-        self.figures = json.loads(output.splitlines()[-1])
+        super().__init__(spec, f"nobody came into a call of {spec['nextcloud']}")
 
 
 async def chat(spec: dict[str, Any], web: Any, token: str, sent: collections.Counter, over: asyncio.Event) -> None:

@@ -8,10 +8,10 @@
 standard input (`url`, `internal_secret`, `ca_pem` (list of texts), `resolve`, `backend` (URL of the instance) and
 `relay` (null, or `{"host", "port", "transport", "secret"}` and perhaps `family`, ipv6 for a relay of that)), says
 `ready` when media flows, and ends the call when standard input ends. Its last line is JSON: `seconds`, for `audio` and
-`video` the `frames`, the `lost` packets and `longest_pause` in seconds, `pair` and `publisher_pair`, `told`, the
-addresses at which the SFU says it is reached, and `sockets_lost`, how many of the two peers' websockets are gone. An
-empty line on standard input is answered with `longest_pause` and `frames` of each kind, and `sockets_lost`, since the
-last such line.
+`video` the `frames`, the `lost` packets and `longest_pause` in seconds, `longest_stall`, how many seconds this process
+itself stood still at the most, `pair` and `publisher_pair`, `told`, the addresses at which the SFU says it is reached,
+and `sockets_lost`, how many of the two peers' websockets are gone. An empty line on standard input is answered with
+`longest_pause` and `frames` of each kind, and `sockets_lost`, since the last such line.
 """
 
 from __future__ import annotations
@@ -20,46 +20,26 @@ import asyncio
 import json
 import logging
 import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-TREE = Path(__file__).resolve().parents[2] / ".tree"
+from beside import Beside
 
 
-class RunningCall:
+class RunningCall(Beside):
     """A call that lasts as long as the `with` block; `figures` has what it saw afterwards."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
-        self.spec = spec
-        self.figures: dict[str, Any] = {}
+    PROGRAM = __file__
 
-    def __enter__(self) -> RunningCall:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(TREE)},
-        )
-        self._process.stdin.write(json.dumps(self.spec) + "\n")
-        self._process.stdin.flush()
-        if self._process.stdout.readline() != "ready\n":
-            self._process.kill()
-            raise AssertionError(f"the call to {self.spec['backend']} did not come about")
-        return self
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__(spec, f"the call to {spec['backend']} did not come about")
 
     def since_last(self) -> dict[str, Any]:
         """Return what happened since the call began, or since this was asked last."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
-
-    def __exit__(self, *_unused: object) -> None:
-        output, _errors = self._process.communicate(timeout=30)
-        self.figures = json.loads(output.splitlines()[-1])
 
 
 async def sockets_lost(peers: list[Any]) -> int:
