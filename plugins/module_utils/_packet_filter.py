@@ -128,15 +128,13 @@ def _networks(values: tuple[str, ...], ipv6: bool) -> list[ipaddress.IPv4Network
 
 
 def _source(packet: Packet, values: tuple[str, ...]) -> Truth:
-    """Whether a caller has one of these addresses: who comes from anywhere has none in particular."""
+    """Whether a caller has one of these addresses: who comes from anywhere has none in particular, nor the host's."""
     networks = _networks(values, packet.ipv6)
     if any(network.prefixlen == 0 for network in networks):
         return True
-    return (
-        None
-        if packet.local and any(not _internet.is_public(str(network.network_address)) for network in networks)
-        else False
-    )
+    private = [one for one in networks if not _internet.is_public(str(one.network_address)) and not one.is_loopback]
+    own = {str(ipaddress.ip_network(address)) for address in packet.addresses}
+    return None if packet.local and {*map(str, private)} - own else False
 
 
 def _destination(packet: Packet, values: tuple[str, ...]) -> Truth:

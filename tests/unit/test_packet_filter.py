@@ -343,6 +343,24 @@ def test_callers_of_a_host_in_a_lan_may_come_from_there():
     assert stopped(text, program="iptables-save", local=True) == ""
 
 
+@pytest.mark.parametrize(
+    ("source", "stops"),
+    [
+        # The host itself is no caller.
+        ("! -s 10.0.0.10/32", True),
+        ("! -s 127.0.0.0/8", True),
+        ("! -s 10.0.0.0/24", False),
+        ("! -s 10.0.0.50/32", False),
+        ("-s 10.0.0.10/32", False),
+        ("", True),
+    ],
+)
+def test_no_caller_comes_from_the_host_itself(source, stops):
+    text = f"*filter\n:INPUT ACCEPT [0:0]\n-A INPUT {source} -p udp -j DROP\nCOMMIT\n".replace("  ", " ")
+    found = _packet_filter.stops({"iptables-save": text}, [("udp", 3478, 3478)], "eth0", ["10.0.0.10"])
+    assert bool(found) == stops
+
+
 def test_rules_of_one_family_do_not_stop_the_other():
     text = SAVED.format(policy="DROP", rules="")
     assert stopped(text, program="ip6tables-save", ipv6=True) == "policy of INPUT: drop"
