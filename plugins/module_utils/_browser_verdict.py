@@ -85,7 +85,7 @@ def call(step: str, limit: int | None, figures: dict[str, Any]) -> Verdict:
             )
         return _probe.failed(
             f"Chromium sends {sent}, but who watches and chooses {wanted} gets {got}.",
-            "Look at the log of the container janus, and whether it is of the release that this collection builds: "
+            "Look at the log of janus (playbook logs), and whether it is of the release that this collection builds: "
             "without layers everybody gets the largest picture.",
             **figures,
         )

@@ -69,7 +69,7 @@ PLAIN_TURN = ("udp", "tcp")
 # The step of a call in Chromium is that of the way it takes, with this in front; the direct one's is this alone.
 BROWSER = "browser"
 
-RUN_DEPLOY = "Run the deployment again and look at the log of the container"
+RUN_DEPLOY = "Run the deployment again, then the playbook logs: look at the log of"
 
 
 @dataclass(frozen=True)
@@ -348,7 +348,7 @@ def session_refused(code: str, message: str) -> Verdict:
         return failed(*known[code])
     return failed(
         f"The signaling server refuses a session: {code}{f' ({message})' if message else ''}.",
-        "Look at the log of the container signalling.",
+        "Look at the log of signalling (playbook logs).",
     )
 
 
@@ -356,7 +356,7 @@ def session_lost(message: str) -> Verdict:
     """Explain a websocket that ended too early."""
     return failed(
         f"The session on the signaling server ended early: {message}.",
-        "Check that the proxy lets websockets live, and the log of the container signalling.",
+        "Check that the proxy lets websockets live, and the log of signalling (playbook logs).",
     )
 
 
@@ -383,7 +383,8 @@ def request(url: str, status: int) -> Verdict:
             "The proxy drops Content-Length of a POST.", "Let the proxy buffer requests or pass Content-Length on."
         )
     return failed(
-        f"A signed request is answered {status}, expected 200.", "Look at the log of the container signalling."
+        f"A signed request is answered {status}, expected 200.",
+        "Look at the log of signalling (playbook logs).",
     )
 
 
@@ -473,7 +474,7 @@ def hello(url: str, code: str, message: str) -> Verdict:
         return session_refused(code, message)
     return failed(
         f"{url} answers the HPB with {code}{f' ({message})' if message else ''}, expected invalid_ticket.",
-        "Look at the log of this Nextcloud and of the container signalling.",
+        "Look at the log of this Nextcloud and at that of signalling (playbook logs).",
     )
 
 
@@ -527,7 +528,7 @@ def isolation(other: str, figures: dict[str, Any]) -> Verdict:
     if not figures["control"]:
         return failed(
             "Two sessions of this instance in one room do not hear each other, so nothing is known of others.",
-            "Look at the logs of the containers nats and signalling.",
+            "Look at the logs of nats and signalling (playbook logs).",
             **figures,
         )
     return passed(f"nothing of {other} is seen or heard in a room of the same name", **figures)
@@ -547,7 +548,7 @@ def refusal(whose: str, url: str, status: int) -> Verdict:
         return session_refused("too_many_requests", "")
     return failed(
         f"A request with the secret of {whose} for {url} is answered {status}, expected 403.",
-        "Look at the log of the container signalling.",
+        "Look at the log of signalling (playbook logs).",
         status=status,
     )
 
@@ -616,14 +617,14 @@ def call(step: str, figures: dict[str, Any]) -> Verdict:
     if missing:
         return failed(
             f"The call was connected, but no {' and no '.join(missing)} came through.",
-            "Look at the log of the container janus, and for a firewall that drops large UDP packets.",
+            "Look at the log of janus (playbook logs), and for a firewall that drops large UDP packets.",
             **figures,
         )
     data = figures.get("data", "ok")
     if data != "ok":
         return failed(
             f"Sound and picture came through, but no text did through a data channel ({DATA_ERRORS[data]}).",
-            "Build janus with data channels (libusrsctp) and look at the log of the container janus.",
+            "Build janus with data channels (libusrsctp) and look at the log of janus (playbook logs).",
             **figures,
         )
     loss, kinds = figures["loss_percent"], [kind for kind in ("audio", "video") if kind in figures]
@@ -750,7 +751,10 @@ def no_description(stage: str, code: str, message: str) -> Verdict:
     """Explain an SFU that does not answer."""
     what = "take the publisher's offer" if stage == "offer" else "offer the publisher's stream to the subscriber"
     if code == "not_allowed":
-        return failed(f"The signaling server does not allow to {what}: {message}", "Look at the log of signalling.")
+        return failed(
+            f"The signaling server does not allow to {what}: {message}",
+            "Look at the log of signalling (playbook logs).",
+        )
     reason = {"timeout": "no answer in time", "": message}.get(code, code)
     return failed(f"Janus did not {what} ({reason}).", f"{RUN_DEPLOY} janus, then of signalling.")
 
@@ -811,7 +815,7 @@ def no_path(step: str, server: str, stage: str, evidence: Mapping[str, Any]) -> 
     if evidence.get("ice") == "completed":
         return failed(
             f"The {stage} reached Janus, but the encryption of the media (DTLS) was not agreed on.",
-            "Look for a firewall that drops large UDP packets, and at the log of the container janus.",
+            "Look for a firewall that drops large UDP packets, and at the log of janus (playbook logs).",
             **evidence,
         )
     if not turn_protocol(step):

@@ -200,7 +200,7 @@ def judge(severity: str, description: str) -> Verdict:
         return Verdict(severity, description, "update_optional", True, "Talk does without something", said)
     if status:
         cause = f"Talk was answered {status.group(1)} by the signaling server, expected 200"
-        mend = "look at the proxy before it and at the log of the container signalling"
+        mend = "look at the proxy before it and at the log of signalling (playbook logs)"
         return Verdict(severity, description, "http_status", fine, cause, mend)
     cause = f"Talk says: {description.strip().rstrip('.') or severity}"
     return Verdict(severity, description, "unknown", fine, cause, "see Administration settings, Talk, in the browser")

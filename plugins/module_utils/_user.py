@@ -253,7 +253,7 @@ def hello(instance: Mapping[str, Any], code: str, message: str) -> Verdict:
         return _probe.hello_of(instance, code, message)
     return failed(
         f"The signaling server refuses a session to {user}: {code}{f' ({message})' if message else ''}.",
-        "Look at the log of the container signalling.",
+        "Look at the log of signalling (playbook logs).",
     )
 
 
@@ -262,7 +262,7 @@ def greeted(instance: Mapping[str, Any], what: str, wanted: str, found: str) -> 
     if wanted != found:
         return failed(
             f"The signaling server takes {wanted} for {found or 'a guest'}.",
-            f"Look at the log of the container signalling, and at what {instance['url']} answers it.",
+            f"Look at the log of signalling (playbook logs), and at what {instance['url']} answers it.",
         )
     return passed(f"the {what} of {found} is accepted")
 
@@ -308,7 +308,7 @@ def call_failed(
     if stage == "requestoffer" and code == "not_allowed":
         return failed(
             f"The signaling server does not take both ends of the call of {user} for being in one call.",
-            "Look at the log of the container signalling.",
+            "Look at the log of signalling (playbook logs).",
         )
     if stage == "signaling" and code in ("no_such_room", "duplicate_session"):
         return failed(

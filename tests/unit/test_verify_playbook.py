@@ -156,7 +156,7 @@ def test_an_error_that_talk_finds_makes_the_verification_fail(bed):
     summary = bed.summary()
     assert (
         "nc: Talk's own check: Talk was answered 502 by the signaling server, expected 200; look at the proxy before "
-        "it and at the log of the container signalling."
+        "it and at the log of signalling (playbook logs)."
     ) in summary
     # What Talk's host sees tells more than what Talk says.
     why = "The name talk.example.org does not resolve on nc.example.org."
