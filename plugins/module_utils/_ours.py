@@ -17,6 +17,7 @@ Whatever else is in an engine is somebody else's, however it is called.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,7 +260,11 @@ DIRECTORIES = (*SERVICES, "ca", "firewall", "proxy", "tls", "watch")
 BEFORE = {"janus": {"build"}, "watch": {"authorities.pem", "config.json", "watch.py"}}
 # Any of them says that the directory is ours.
 RECORDS = ("containers.json", "deployed.json", "secrets/secrets.json")
-# What the first line of our units begins with.
+# Our units: the watcher, what keeps coturn's certificate, and what puts our rules into nftables again.
+WATCH_UNITS = ("nextcloud-talk-hpb-watch.service", "nextcloud-talk-hpb-watch.timer")
+CERTIFICATE_UNITS = tuple(f"nextcloud-talk-hpb-turn-certificate.{kind}" for kind in ("service", "timer", "path"))
+UNITS = (*WATCH_UNITS, *CERTIFICATE_UNITS, "nextcloud-talk-hpb-firewall.service")
+# What the first line of each begins with.
 UNIT = "# Written by Ansible (nextcloud_talk.hpb."
 
 
@@ -278,13 +283,35 @@ def directory_problems(base: str, there: Mapping[str, Iterable[str]]) -> list[st
     ]
 
 
-def unit_problems(units: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each unit of systemd that is called like one of ours and is not, {path: its text}."""
-    return [
-        f"The unit {path} was not written by this collection, expected that name free for one of ours: rename it."
-        for path, text in sorted(units.items())
-        if not text.startswith(UNIT)
-    ]
+def unit_files(directory: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the units of these names that are in a directory of systemd's, {path: text}; a link is one, too."""
+    paths = (directory / name for name in names)
+    return {str(path): path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
+
+
+def unit_problem(path: str, units: Mapping[str, str], base: str) -> str:
+    """Return the sentence about a unit of `units`, {path: text}, that is called like one of ours and is not, else "".
+
+    What a timer or a path unit starts stands in the service of the same name.
+    """
+    if not units[path].startswith(UNIT):
+        return (
+            f"The unit {path} was not written by this collection, expected that name free for one of ours: rename it."
+        )
+    started = re.search(r"^ExecStart=\S+ (\S+)", units.get(str(Path(path).with_suffix(".service")), ""), re.MULTILINE)
+    if started and not started[1].startswith(f"{base}/"):
+        return (
+            f"The unit {path} starts {started[1]}, which another backend on this host has, not the one below {base} "
+            "(hpb_base_dir), expected that name free for one of ours: take it away with that backend's inventory."
+        )
+    return ""
+
+
+def unit_problems(units: Mapping[str, str], base: str, names: Iterable[str] = UNITS) -> list[str]:
+    """Return a sentence for each of these units that is not ours; `units` are all that are called so, {path: text}."""
+    wanted = set(names)
+    found = (unit_problem(path, units, base) for path in sorted(units) if Path(path).name in wanted)
+    return [problem for problem in found if problem]
 
 
 def network_members(name: str, others: Sequence[str]) -> str:

@@ -119,7 +119,7 @@ import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _firewall, _nftables  # noqa: E402
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _firewall, _nftables, _ours  # noqa: E402
 
 UFW_PROFILES = Path("/etc/ufw/applications.d") / _firewall.NAME
 UFW_RULES = (Path("/etc/ufw/user.rules"), Path("/etc/ufw/user6.rules"))
@@ -336,8 +336,11 @@ class Nftables(Firewall):
     def read(self) -> list[str]:
         self.directory = Path(self.params["directory"])
         self.unit = UNITS / _firewall.UNIT
-        self.there = self.unit.exists() or self.directory.exists()
-        self.kept = self.unit.exists() and self.host.ask("systemctl", "is-enabled", _firewall.UNIT).strip() == "enabled"
+        units = _ours.unit_files(UNITS, [_firewall.UNIT])
+        self.problems = _ours.unit_problems(units, str(self.directory.parent), [_firewall.UNIT])
+        self.is_ours = bool(units) and not self.problems
+        self.there = self.is_ours or self.directory.exists()
+        self.kept = self.is_ours and self.host.ask("systemctl", "is-enabled", _firewall.UNIT).strip() == "enabled"
         self.ruleset: dict = {"nftables": []}
         if (self.wanted or self.there) and self.host.has("nft"):
             self.ruleset = _nftables.read()
@@ -352,6 +355,8 @@ class Nftables(Firewall):
         return [f"{_firewall.UNIT} puts them in again"] if kept else []
 
     def check(self) -> None:
+        if self.problems:
+            raise HostError(self.problems[0])
         if not self.host.has("nft"):
             how = "install nftables and say systemctl enable --now nftables"
             raise HostError(_firewall.needed("nftables", "nft is not installed", how))
@@ -390,7 +395,7 @@ class Nftables(Firewall):
             # One that is active is reloaded, so that nothing is closed for a moment.
             self.host.do("systemctl", "reload-or-restart", _firewall.UNIT)
             return
-        if self.unit.exists():
+        if self.is_ours:
             self.host.do("systemctl", "disable", "--now", "--quiet", _firewall.UNIT)
             # Otherwise systemd goes on listing one that has failed; one that has not may be an error to it.
             self.host.ask("systemctl", "reset-failed", _firewall.UNIT)

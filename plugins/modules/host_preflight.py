@@ -131,6 +131,11 @@ options:
     description: What stands before the names of our containers in the engine.
     type: str
     default: ""
+  units:
+    description: Names of the units of systemd that there are to be.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -344,13 +349,6 @@ def directories(base: Path) -> dict[str, list[str]]:
     return {path.name: [entry.name for entry in path.iterdir()] for path in there}
 
 
-def units() -> dict[str, str]:
-    """Return the units of systemd that are called like ours, with their text."""
-    return {
-        str(path): path.read_text(errors="replace") for path in UNITS.glob("nextcloud-talk-hpb-*") if path.is_file()
-    }
-
-
 def seat(module: AnsibleModule, network: str, container: str) -> tuple[dict, str]:
     """Return (where the proxy's container is in the Docker network, "") or ({}, why that is not known)."""
     if not container:
@@ -445,6 +443,7 @@ def main() -> None:
             "proxy_container": {"type": "str", "default": ""},
             "containers": {"type": "list", "elements": "str", "default": []},
             "container_prefix": {"type": "str", "default": ""},
+            "units": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -509,7 +508,7 @@ def main() -> None:
         "strangers": [
             *claim.problems(everything, networks, [name for _index, name in socket.if_nameindex()]),
             *_ours.directory_problems(str(base), directories(base)),
-            *_ours.unit_problems(units()),
+            *_ours.unit_problems(_ours.unit_files(UNITS, _ours.UNITS), str(base), wanted["units"]),
         ],
     }
     module.exit_json(

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import module_process
 import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _firewall
+from ansible_collections.nextcloud_talk.hpb.plugins.modules import host_firewall
 from test_nftables import HTTPS, INPUT, MEDIA, ruleset
 
 RULES = [
@@ -148,6 +151,35 @@ def test_nftables(look, tmp_path):
     assert failing["msg"] == (
         "nft --json list ruleset failed (Error: cannot open netlink), expected to change nothing but our own rules."
     )
+
+
+@pytest.mark.parametrize(
+    ("directory", "problem"),
+    [
+        ("{base}/firewall", ""),
+        ("", "nextcloud-talk-hpb-firewall.service was not written by this collection, expected that name free"),
+        ("/opt/other/firewall", "firewall.service starts /opt/other/firewall/nftables.py, which another backend"),
+    ],
+)
+def test_a_unit_of_others_is_neither_written_over_nor_removed(monkeypatch, tmp_path, directory, problem):
+    """Not as a process, since it would look at the units of this machine."""
+    monkeypatch.setattr(host_firewall, "UNITS", tmp_path)
+    monkeypatch.setattr(host_firewall._nftables, "read", lambda: {"nftables": []})
+    unit, base = tmp_path / _firewall.UNIT, tmp_path / "base"
+    unit.write_text(_firewall.unit(directory.format(base=base)) if directory else "[Unit]\n", encoding="utf-8")
+    said = []
+    host = SimpleNamespace(
+        has=lambda _program: False, ask=lambda *_words: "enabled\n", do=lambda *words: said.append(words[:2])
+    )
+    firewall = host_firewall.Nftables(host, {"directory": str(base / "firewall"), "chains": []}, [])
+    assert bool(firewall.read()) is not bool(problem)
+    firewall.plan()
+    assert firewall.differs() is not bool(problem)
+    with pytest.raises(host_firewall.HostError, match=problem or "nft is not installed"):
+        firewall.check()
+    firewall.apply()
+    assert unit.exists() is bool(problem)
+    assert said == ([] if problem else [("systemctl", "disable"), ("systemctl", "daemon-reload")])
 
 
 def test_the_rules_of_the_tables_are_the_same():

@@ -187,6 +187,11 @@ def test_a_range_for_media_is_none_of_the_kernels(look):
     assert f"coturn_min_port to coturn_max_port is {high}, expected" in problem and f"({low}-{high})" in problem
 
 
+@pytest.mark.parametrize("units", [[], ["nextcloud-talk-hpb-turn-certificate.path"]])
+def test_units_are_judged_that_there_are_to_be(look, units):
+    assert [problem for problem in look(units=units)["problems"] if "unit" in problem] == []
+
+
 def test_every_fault_of_a_host_is_returned_at_once(look):
     result = look(names=["talk.invalid"], media_ip="192.0.2.99", min_free_mb=10**9)
     words = ["talk.invalid does not resolve", "hpb_media_ip is 192.0.2.99", "MiB free, expected at least 1000000000"]

@@ -229,11 +229,38 @@ def test_a_directory_of_others_is_named(there, foreign):
     assert foreign in "".join(found)
 
 
-def test_units_of_others_are_named():
-    ours = "# Written by Ansible (nextcloud_talk.hpb.watch).\n[Unit]\n"
-    assert _ours.unit_problems({"/etc/a.service": ours}) == []
-    (problem,) = _ours.unit_problems({"/etc/a.service": ours, "/etc/b.timer": "[Unit]\n"})
-    assert problem.startswith("The unit /etc/b.timer was not written by this collection, expected that name free")
+HEAD = "# Written by Ansible (nextcloud_talk.hpb.watch).\n[Unit]\n"
+WATCH = "/etc/systemd/system/nextcloud-talk-hpb-watch"
+FOREIGN_UNIT = "was not written by this collection, expected that name free for one of ours: rename it."
+
+
+@pytest.mark.parametrize(
+    ("units", "found"),
+    [
+        ({}, []),
+        ({f"{WATCH}.timer": HEAD, f"{WATCH}.service": f"{HEAD}ExecStart=/usr/bin/python3 {BASE}/watch/watch.py\n"}, []),
+        # Whose a lone timer is cannot be known; it starts nothing.
+        ({f"{WATCH}.timer": HEAD}, []),
+        (
+            {f"{WATCH}.timer": "[Unit]\n", f"{WATCH}.service": HEAD},
+            [f"The unit {WATCH}.timer {FOREIGN_UNIT}"],
+        ),
+        (
+            {f"{WATCH}.timer": HEAD, f"{WATCH}.service": f"{HEAD}ExecStart=/usr/bin/python3 {BASE}2/watch/watch.py\n"},
+            [
+                f"The unit {WATCH}.{kind} starts {BASE}2/watch/watch.py, which another backend on this host has, not "
+                f"the one below {BASE} (hpb_base_dir), expected that name free for one of ours: take it away with that "
+                "backend's inventory."
+                for kind in ("service", "timer")
+            ],
+        ),
+        # Like ours, but none of our names.
+        ({"/etc/systemd/system/nextcloud-talk-hpb-backup.timer": "[Unit]\n"}, []),
+    ],
+)
+def test_units_of_others_are_named(units, found):
+    assert _ours.unit_problems(units, BASE) == found
+    assert _ours.unit_problems(units, BASE, []) == []
 
 
 def test_which_images_run():

@@ -27,11 +27,13 @@ def play(folder: Path) -> str:
     cases = [{"base": str(folder / name), "path": path, "kind": "", "own": False} for name, path in PATHS.items()]
     cases.append({"base": str(folder / "one"), "path": "", "kind": "caddy", "own": False})
     cases.append({"base": str(folder / "form"), "path": PREFIX, "kind": "form", "own": False})
+    cases.append({"base": str(folder / "beside"), "path": "", "kind": "", "own": False, "prefix": "my.hpb-"})
     cases.append({"base": str(folder / "own"), "path": "", "kind": "", "own": True})
     (folder / "own/proxy").mkdir(parents=True)
     (folder / "own/proxy/nginx.conf").write_text("of another time")
     variables = {
         "hpb_base_dir": "{{ item.base }}",
+        "hpb_container_prefix": "{{ item.prefix | default('') }}",
         "hpb_path": "{{ item.path }}",
         "hpb_proxy": "{{ item.kind }}",
         "hpb_own_proxy": "{{ item.own }}",
@@ -98,6 +100,18 @@ def test_all_files_are_there_and_readable_by_the_proxy(run):
         assert {path.stat().st_mode & 0o777 for path in (folder / style / "proxy").iterdir()} == {0o644}
     assert [path.name for path in (folder / "one/proxy").iterdir()] == ["caddy.conf"]
     assert not (folder / "own/proxy").exists()
+
+
+def test_a_proxy_can_serve_two_backends_of_one_host(text):
+    parts = {style: yaml.safe_load(text(style, "traefik"))["http"] for style in ("name", "beside")}
+    names = {style: {name for kind in part.values() for name in kind} for style, part in parts.items()}
+    assert names["beside"] == {f"my-hpb-{name}" for name in names["name"]}
+    assert {service["service"] for service in parts["beside"]["routers"].values()} == {
+        "my-hpb-nextcloud-talk-signalling"
+    }
+    assert re.findall(r"^backend (\S+)$", text("name", "haproxy"), re.MULTILINE) == ["nextcloud-talk-hpb"]
+    assert re.findall(r"^backend (\S+)$", text("beside", "haproxy"), re.MULTILINE) == ["my-hpb-nextcloud-talk-hpb"]
+    assert "use_backend my-hpb-nextcloud-talk-hpb if" in text("beside", "haproxy")
 
 
 @pytest.mark.parametrize(("style", "prefix"), PATHS.items())

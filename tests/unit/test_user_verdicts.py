@@ -284,7 +284,12 @@ def test_a_nextcloud_that_is_not_reached(error, cause, remedy):
         ),
         ("timeout", "", "The HPB gets no answer from https://nc.example.org in time.", "firewall"),
         ("internal_error", "dial: no such host", "The HPB cannot resolve the name of https://nc.example.org.", "DNS"),
-        ("odd", "why", "The signaling server refuses a session to alice: odd (why).", "log of signalling (playbook logs)"),
+        (
+            "odd",
+            "why",
+            "The signaling server refuses a session to alice: odd (why).",
+            "log of signalling (playbook logs)",
+        ),
     ],
 )
 def test_hellos_that_are_refused(code, message, cause, remedy):

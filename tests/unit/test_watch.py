@@ -86,6 +86,14 @@ def test_a_stopped_coturn_is_one_message_and_its_return_another(bed):
     assert bed.posts[1][1]["changes"][0]["state"] == "ok"
 
 
+def test_a_container_with_a_prefix_is_told_by_its_name(bed):
+    for state in (STOPPED, WELL):
+        bed.containers(nats=None, **{"hpb-nats": {**state, "service": "nats"}})
+        assert bed.run() == []
+        told = bed.run()
+    assert told == ["<5>container/nats ok: The container hpb-nats is well again, after 1 min."]
+
+
 def test_it_stops_between_two_looks_of_one_run(bed):
     """STUN fails already while the container was still seen well: one message all the same."""
     bed.coturn.udp_well = False

@@ -83,7 +83,9 @@ class Bed:
             "__watch_state_directory": str(folder / "nextcloud-talk-hpb-watch"),
         }
 
-    def play(self, *arguments: str, code: int = 0, **other) -> tuple[int, str]:
+    def play(
+        self, *arguments: str, code: int = 0, playbook: str = "nextcloud_talk.hpb.watch", **other
+    ) -> tuple[int, str]:
         """Run the playbook; returns how many tasks changed something, and the output, which holds no secret."""
         nextcloud = {"children": {"nc": {"hosts": {"nc.example.org": {}}}}}
         inventory = {
@@ -94,7 +96,7 @@ class Bed:
         env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
         command = [
             *(Path(sys.executable).parent / "ansible-playbook", "-i", self.folder / "hosts.json", "-vvv", "--diff"),
-            *("nextcloud_talk.hpb.watch", "-e", json.dumps(self.directories), *arguments),
+            *(playbook, "-e", json.dumps(self.directories), *arguments),
         ]
         done = subprocess.run(
             command,
@@ -245,3 +247,71 @@ def test_what_cannot_work_is_refused(bed, variables, expected):
     _changed, output = bed.play("--check", code=1, **variables)
     assert expected in output
     assert bed.files() == {}
+
+
+FOREIGN = "was not written by this collection, expected that name free for one of ours: rename it."
+
+
+def test_units_of_others_are_neither_written_over_nor_removed(bed):
+    unit = bed.folder / f"units/{SERVICE}"
+    unit.write_text("[Service]\nExecStart=/usr/bin/true\n", encoding="utf-8")
+    _changed, output = bed.play(code=1)
+    assert f"The unit {unit} {FOREIGN}" in output
+    assert list(bed.files()) == [f"units/{SERVICE}"]
+    # Another backend on this host: its state is no more ours than its units are.
+    unit.unlink()
+    bed.play()
+    (bed.folder / "nextcloud-talk-hpb-watch").mkdir()
+    (bed.folder / "metrics/hpb_watch.prom").write_text("", encoding="utf-8")
+    there = bed.files()
+    for arguments in (["--check"], []):
+        changed, output = bed.play(*arguments, "-e", "watch_state=absent", hpb_base_dir=str(bed.folder / "other"))
+        assert changed == 0
+        assert f"starts {bed.folder}/base/watch/watch.py, which another backend on this host has" in output
+        assert "it was left as it is." in output
+    assert bed.files() == there and bed.units()[TIMER] == "active enabled"
+    assert (bed.folder / "metrics/hpb_watch.prom").exists()
+
+
+FOLLOW = """
+- hosts: hpb
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role: {name: nextcloud_talk.hpb.hpb, tasks_from: inventory}
+    - ansible.builtin.import_role: {name: nextcloud_talk.hpb.watch, tasks_from: follow}
+      vars: {watch_deployed: DEPLOYED}
+"""
+
+
+def test_a_watcher_keeps_up_with_a_deployment_and_tells_as_before(bed):
+    """With what release 0.1.0 has written, and variables that were given to the playbook watch alone."""
+
+    def follow(deployed: bool, *arguments: str, **other) -> int:
+        book = bed.folder / "follow.yml"
+        book.write_text(FOLLOW.replace("DEPLOYED", str(deployed).lower()), encoding="utf-8")
+        return bed.play(*arguments, playbook=str(book), **other)[0]
+
+    none = {"watch_mail_to": [], "watch_webhook_url": "", "watch_smtp_user": "", "watch_smtp_password": ""}
+    assert follow(False) == follow(True) == 0
+    assert bed.files() == {}
+    bed.play("-e", "watch_disk_free_mb=17", "-e", "watch_turn_allocation=false")
+    path = bed.folder / "base/watch/config.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    earlier = {name: value for name, value in told.items() if name != "own_network"}
+    path.write_text(json.dumps(earlier), encoding="utf-8")
+    program = bed.folder / "base/watch/watch.py"
+    program.write_text("# of an earlier release\n", encoding="utf-8")
+
+    new = {**none, "hpb_container_prefix": "hpb-", "hpb_turn_tls_port": 5349}
+    assert follow(False, "--check", **new) == 1
+    assert json.loads(path.read_text(encoding="utf-8")) == earlier
+    assert follow(False, **new) == 1
+    assert program.read_text(encoding="utf-8") == (ROOT / "roles/watch/files/watch.py").read_text(encoding="utf-8")
+    # All that was known stays until it is deployed otherwise.
+    assert json.loads(path.read_text(encoding="utf-8")) == told
+    assert follow(False, **new) == 0
+    assert follow(True, **new) == 1
+    turn = {**told["turn"], "tls_port": 5349}
+    assert json.loads(path.read_text(encoding="utf-8")) == {**told, "turn": turn}
+    assert (told["disk_free_mb"], turn["allocation"], told["mail"]["password"]) == (17, False, PASSWORD)
+    assert follow(True, **new) == follow(False, **new) == 0

@@ -79,12 +79,16 @@ class NotJudged(Exception):  # noqa: N818
 
 @dataclass
 class Check:
-    """One thing to look at. `run` raises Trouble or NotJudged; `needs` are names of checks that must be well."""
+    """One thing to look at. `run` raises Trouble or NotJudged; `needs` are names of checks that must be well.
+
+    `service`: that of the container that is looked at, whose name is known once it was.
+    """
 
     name: str
     title: str
     run: Callable[[], None]
     needs: tuple[str, ...] = ()
+    service: str = ""
 
 
 @dataclass
@@ -678,6 +682,7 @@ def checks(settings: Settings) -> tuple[list[Check], list[Check], list[Check]]:
                 f"The container {name}",
                 lambda name=name: judge_container(settings, states, name),  # type: ignore[misc]
                 ("docker",),
+                name,
             )
         )
     coturn = ("container/coturn",)
@@ -759,7 +764,7 @@ def look(settings: Settings) -> dict[str, Finding]:
         except Exception as error:  # An answer that nobody has thought of must not silence the other checks.
             cause = f"{check.title} could not be judged ({type(error).__name__})."
             return Finding(check.title, False, cause, "run the playbook nextcloud_talk.hpb.verify")
-        return Finding(check.title, True)
+        return Finding(f"The container {settings.name(check.service)}" if check.service else check.title, True)
 
     first, second, third = checks(settings)
     for check in first:
