@@ -182,7 +182,7 @@ def test_what_talk_does_without_is_said_and_is_no_failure(bed):
     bed.answers.features = FEATURES.replace("join-features, ", "")
     assert bed.run() == 0, bed.output
     (line,) = [line for line in bed.summary() if line.startswith("nc:")]
-    assert line.startswith("nc: Talk's own check: Talk does without something: join-features (")
+    assert line.startswith("nc: Talk's own check: Talk does without something; join-features (")
 
 
 def test_a_nextcloud_that_cannot_be_asked_is_said_and_is_no_failure(bed):
