@@ -100,6 +100,13 @@ _value:
       description: A sentence for each reason not to go on.
       type: list
       elements: str
+    not_deployed:
+      description:
+        - For a run that deploys nothing. A sentence for each instance that the inventory has at another address than
+          the deployed one, or that is not deployed, and for each deployed one that it does not have. Empty where
+          nothing is deployed.
+      type: list
+      elements: str
     instances:
       description: What is to be deployed, in the order in which the signaling server must list it.
       type: list

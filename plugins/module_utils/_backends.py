@@ -56,6 +56,8 @@ SECTIONS = frozenset(
 
 STATES = ("present", "absent")
 
+# Sessions of the smallest call.
+SESSIONS = 2
 # bit/s. Below it is unwatchable and surely meant as kbit/s or Mbit/s; above it is a slip of the finger.
 BITRATES = (64_000, 1_000_000_000)
 
@@ -252,7 +254,8 @@ def read_instance(group: str, hosts: list[str], variables: Mapping[str, Any]) ->
             return default
         if not isinstance(value, bool) and isinstance(value, (int, str)) and _DIGITS.fullmatch(str(value).strip()):
             found = int(value)
-            if low <= found and (high is None or found <= high):
+            # The default stands for no limit, and so may be less than the least one.
+            if found == default or low <= found and (high is None or found <= high):
                 return found
         problems.append(f"{name} is {_shown(value)} for the instance {group}, expected {expected}: correct it.")
         return default
@@ -274,13 +277,14 @@ def read_instance(group: str, hosts: list[str], variables: Mapping[str, Any]) ->
         )
     urls = _urls(group, hosts[0], said, problems)
     bitrate = f"bit/s from {BITRATES[0]} to {BITRATES[1]}, for example 2097152 (2 Mbit/s)"
+    sessions = f"a whole number from {SESSIONS}, as a call of two has so many sessions, or 0 for no limit"
     instance = {
         "id": str(group),
         "host": str(hosts[0]),
         "hosts": [str(host) for host in hosts],
         "url": urls[0] if urls else "",
         "urls": urls,
-        "session_limit": number("talk_session_limit", 0, None, "a whole number, 0 for no limit", 0),
+        "session_limit": number("talk_session_limit", SESSIONS, None, sessions, 0),
         "stream_bitrate": number("talk_stream_bitrate", *BITRATES, bitrate, None),
         "screen_bitrate": number("talk_screen_bitrate", *BITRATES, bitrate, None),
         "register": flag("talk_register", True),

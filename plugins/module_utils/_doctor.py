@@ -25,6 +25,9 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
     _nextcloud_answer,
     _probe,
     _proxy,
+    _setup_check,
+    _talk,
+    _trusted,
 )
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._nextcloud_answer import Word
 
@@ -55,6 +58,10 @@ GUIDE = "docs/troubleshooting.md"
 LAST_RESORT = f"Run {RUN}logs, which shows the last errors of all programs"
 # Wrong requests from which on Nextcloud's delay (6.4 s, doubled by each) fills what the signaling server waits.
 DELAYING = 6
+# The restart policy with which the containers are made (role container).
+POLICY = "always"
+# What Traefik's log has to say of certificates.
+CERTIFICATES = ("acme", "certificate", "error", "tls")
 # Firewalls that the role firewall can open.
 OPENED_BY_US = ("ufw", "firewalld", "nftables")
 MEMORY = {name: f"{name.rstrip('43')}_memory" for name in PROGRAMS}
@@ -218,9 +225,11 @@ class Case:
         listening = str(self.part("coturn").get("listening") or "")
         return str(self.context.get("media_ip") or "") or ("" if listening.startswith("127.") else listening)
 
-    def log(self, name: str) -> str:
-        """Return the last lines of a container's log as evidence."""
+    def log(self, name: str, about: Sequence[str] = ()) -> str:
+        """Return the last lines of a container's log as evidence, those that speak of one of these things alone."""
         lines = self.container(name).get("log") or []
+        if about:
+            lines = [line for line in lines if any(word in line.lower() for word in about)]
         return f"log of {name}: {' | '.join(line[:200] for line in lines[-2:])}" if lines else ""
 
     def rules(self, ports: Iterable[str], rows: Iterable[Mapping[str, Any]] = ()) -> list[str]:
@@ -273,6 +282,11 @@ class Case:
 def unique(items: Iterable[Any]) -> list[Any]:
     """Return the items without repetitions, in their order."""
     return list(dict.fromkeys(items))
+
+
+def then(text: str) -> str:
+    """Return a remedy as it stands inside of a sentence."""
+    return text[:1].lower() + text[1:]
 
 
 def and_ports(ports: Iterable[str]) -> str:
@@ -334,7 +348,10 @@ def ailment(case: Case, name: str) -> tuple[str, str]:
         return f"{name} was never started{': ' + state['error'] if state.get('error') else ''}.", f"Run {deploy}"
     if status in ("exited", "dead"):
         why = f"{name} is stopped (code {state.get('exit_code')}{', ' + state['error'] if state.get('error') else ''})."
-        return why, case.on_host(f"docker start {name}")
+        if state.get("restart_policy") in ("", None, POLICY):
+            return why, case.on_host(f"docker start {name}")
+        why = f"{why[:-1]}, and its restart policy is {state['restart_policy']}, so it stays so after a boot."
+        return why, case.on_host(f"docker update --restart {POLICY} {name} && docker start {name}")
     return (f"{name} {how}.", case.on_host(f"docker restart {name}")) if how else ("", "")
 
 
@@ -385,6 +402,24 @@ def programs(case: Case) -> None:
         seen = [started(case, name), case.log(name)]
         place = {"instance": ALL, "step": SERVER, "what": NAMES[name]}
         case.found(f"{name}-down", case.failed(*AFTER[name]), why, mend, seen, **place)
+
+
+def policies(case: Case) -> None:
+    """A container that runs would not come back after a boot, as its restart policy was changed by hand."""
+    found: dict[str, list[str]] = {}
+    for name in PROGRAMS:
+        state = case.container(name)
+        policy = state.get("restart_policy") or POLICY
+        if policy != POLICY and state.get("state") == "running":
+            found.setdefault(policy, []).append(case.called(name))
+    for policy, names in found.items():
+        why = (
+            f"The restart policy of {' and '.join(names)} is {policy}, expected {POLICY}: what has it may stay away "
+            "after a boot or a failure."
+        )
+        mend = f"Run {RUN}deploy, or {then(case.on_host(f'docker update --restart {POLICY} ' + ' '.join(names)))}"
+        place = {"instance": ALL, "step": SERVER, "what": "restart after a boot", "warning": True}
+        case.found("restart-policy", [], why, mend, **place)
 
 
 def started(case: Case, name: str) -> str:
@@ -521,10 +556,10 @@ def certificates(case: Case) -> None:
     ended = shown.get("not_after") or 0
     old = case.caused(certificate_words(case, 10)) or [id_ for id_, kind in seen_by.items() if kind == "expired"]
     if ended and now and ended < now or old and not ended:
-        days = f" for {(now - ended) / 86400:.0f} days" if ended else ""
-        why = f"The certificate of {case.domain} has expired{days}."
+        since = f" for {lasting(now - ended)}" if ended else ""
+        why = f"The certificate of {case.domain} has expired{since}."
         case.dark = True
-        seen = [case.log("traefik")]
+        seen = [case.log("traefik", CERTIFICATES)]
         case.found("certificate-expired", rows, why, renewal(case), seen, instance=ALL, step=SERVER, what="certificate")
         return
     names = shown.get("names") or []
@@ -534,7 +569,14 @@ def certificates(case: Case) -> None:
         why = f"The certificate that is shown for {case.domain} is for {and_list(names) or 'another name'}."
         mend = f"Correct hpb_domain or get a certificate for {case.domain}. {renewal(case)}"
         case.found(
-            "certificate-name", rows, why, mend, [case.log("traefik")], instance=ALL, step=SERVER, what="certificate"
+            "certificate-name",
+            rows,
+            why,
+            mend,
+            [case.log("traefik", CERTIFICATES)],
+            instance=ALL,
+            step=SERVER,
+            what="certificate",
         )
 
 
@@ -550,17 +592,33 @@ def turn_certificate(case: Case) -> None:
     if shown.get("error"):
         why = f"coturn has no certificate to speak TLS with on port {coturn.get('tls_port')}."
         mend = case.on_host("systemctl start nextcloud-talk-hpb-turn-certificate (its status says what is missing)")
-        case.found("turn-certificate-missing", rows, why, mend, [case.log("traefik"), case.log("coturn")], **place)
+        case.found(
+            "turn-certificate-missing",
+            rows,
+            why,
+            mend,
+            [case.log("traefik", CERTIFICATES), case.log("coturn")],
+            **place,
+        )
     elif now and ended < now:
-        why = f"The certificate with which coturn speaks TLS has expired for {(now - ended) / 86400:.0f} days."
+        why = f"The certificate with which coturn speaks TLS has expired for {lasting(now - ended)}."
         case.found("turn-certificate-expired", rows, why, renewal(case), [case.log("coturn")], **place)
     elif not covers(shown.get("names") or [], name):
         why = f"The certificate with which coturn speaks TLS is for {and_list(shown['names'])}, not for {name}."
         mend = f"Correct hpb_turn_domain or get a certificate for {name}. {renewal(case)}"
         case.found("turn-certificate-name", rows, why, mend, [case.log("coturn")], **place)
     elif now and ended - now < case.context.get("certificate_days", SOON_DAYS) * 86400:
-        why = f"The certificate with which coturn speaks TLS ends in {(ended - now) / 86400:.0f} days."
-        case.found("turn-certificate-soon", rows, why, renewal(case), [case.log("traefik")], **place)
+        why = f"The certificate with which coturn speaks TLS ends in {lasting(ended - now)}."
+        case.found("turn-certificate-soon", rows, why, renewal(case), [case.log("traefik", CERTIFICATES)], **place)
+
+
+def lasting(seconds: float) -> str:
+    """Return how long that is, in whole days, hours below two days, or minutes below two hours."""
+    for unit, length, least in (("day", 86400, 2 * 86400), ("hour", 3600, 7200), ("minute", 60, 0)):
+        if seconds >= least:
+            count = max(1, int(seconds / length + 0.5))
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "1 minute"
 
 
 def covers(names: Iterable[str], domain: str) -> bool:
@@ -711,6 +769,33 @@ def maintenance(case: Case) -> None:
             case.found("needs-upgrade", rows, "The Nextcloud waits for its upgrade.", mend, **place)
 
 
+def misnamed(case: Case) -> None:
+    """The inventory has an address of which the Nextcloud knows nothing, while it has one of its own."""
+    for id_, instance in case.instances.items():
+        wrong = unknown_there(case, id_)
+        if not wrong:
+            continue
+        own = str(instance["nextcloud"]["overwrite_cli_url"]).rstrip("/")
+        variable = "talk_url" if str(instance.get("url", "")).rstrip("/") in wrong else "talk_urls"
+        why = (
+            f"The inventory has it at {' and '.join(wrong)}, but the Nextcloud calls itself {own} (overwrite.cli.url) "
+            "and has no such name among its trusted domains."
+        )
+        mend = f"Set talk_url: {own} for it" if variable == "talk_url" else f"Correct talk_urls of {id_}"
+        rows = case.failed("hello", CHECK, instance=id_)
+        place = {"instance": id_, "step": "hello", "what": "address of the Nextcloud"}
+        case.found("talk-url", rows, why, f"{mend} in the inventory, then run {RUN}deploy", **place)
+
+
+def unknown_there(case: Case, id_: str) -> list[str]:
+    """Return those addresses of an instance of which its Nextcloud, which has one of its own, knows nothing."""
+    instance = case.instances.get(id_) or {}
+    facts = instance.get("nextcloud") or {}
+    urls = [str(url).rstrip("/") for url in instance.get("urls") or [instance.get("url", "")]]
+    cli_url, host = (str(facts.get(name) or "") for name in ("overwrite_cli_url", "overwritehost"))
+    return _trusted.misnamed(urls, cli_url, facts.get("trusted_domains") or [], host)
+
+
 def own_address(case: Case) -> None:
     """The Nextcloud calls itself by an address that the signaling server does not know, or is told one with http."""
     for id_, instance in case.instances.items():
@@ -719,7 +804,7 @@ def own_address(case: Case) -> None:
         rows = case.failed(CHECK, instance=id_)
         place = {"instance": id_, "step": CHECK, "what": "address of the Nextcloud"}
         mend = case.occ(id_, f"config:system:set overwrite.cli.url --value={urls[0]}")
-        if own and own.lower() not in {url.lower() for url in urls}:
+        if own and own.lower() not in {url.lower() for url in urls} and not unknown_there(case, id_):
             kind = "http" if own.lower().startswith("http://") else "address"
             why = (
                 f"overwrite.cli.url is {own}, with http instead of https, so"
@@ -734,6 +819,34 @@ def own_address(case: Case) -> None:
                 why = f"Talk has the signaling server as {server['server']}, without encryption; browsers refuse that."
                 mend = f"{RUN}register -e instance={id_}"
                 case.found("signaling-http", rows, why, f"Run {mend}", **{**place, "what": "signaling server in Talk"})
+
+
+def foreign_signaling(case: Case) -> None:
+    """Talk has a signaling server of others, beside ours or alone; for each call it picks one of those that it has."""
+    # Ours without encryption is another finding.
+    ours = _talk.same_url(str(case.context.get("url") or ""))
+    own = (ours, ours.replace("https://", "http://", 1))
+    for id_, instance in case.instances.items():
+        servers = [str(one.get("server", "")) for one in (instance.get("talk") or {}).get("signaling_servers") or []]
+        mine = {server for server in servers if _talk.same_url(server) in own}
+        others = unique(server for server in servers if server not in mine)
+        if not others:
+            continue
+        named = f"{' and '.join(others)} as signaling server{'s' if len(others) > 1 else ''}"
+        register = f"run {RUN}register -e instance={id_}"
+        begin = case.occ(id_, "talk:signaling:delete")
+        again = begin.partition(": ")[2]
+        if mine:
+            why = f"Talk has {named} beside ours. A call for which it picks another one than ours does not come here."
+        else:
+            why = f"Talk has {named} and not ours, so no call of its users comes here."
+        remedy = f"{begin} " + f" && {again} ".join(others)
+        mend = f"{remedy}, or set talk_exclusive: true for it and {register}"
+        if not mine:
+            mend = f"{register[:1].upper()}{register[1:]}. Then {then(remedy)}"
+        rows = [row for row in case.failed(CHECK, instance=id_) if row["cause"] == f"{_setup_check.SEVERAL}."]
+        place = {"instance": id_, "step": CHECK, "what": "signaling servers in Talk", "warning": True}
+        case.found("foreign-signaling", rows, why, mend, **place)
 
 
 def brute_force(case: Case) -> None:
@@ -760,7 +873,8 @@ def brute_force(case: Case) -> None:
                 f"brute force protection {does}."
             )
         behind, first = behind_refusals(case, id_, counted)
-        mend = f"{first}{case.forgotten(id_, counted)}"
+        forgotten = case.forgotten(id_, counted)
+        mend = f"{first}{then(forgotten)}" if first else forgotten
         case.found("brute-force", rows, f"{why}{behind}", mend, [f"counted: {counted}"] if counted else [])
 
 
@@ -793,7 +907,7 @@ def behind_refusals(case: Case, id_: str, counted: Mapping[str, int]) -> tuple[s
     if not counted and not proxies:
         command = case.occ(id_, "config:system:set trusted_proxies 0 --value=ADDRESS_OF_THE_PROXY")
         behind += " Where trusted_proxies does not name the proxy before it, it takes everybody for one."
-        return behind, f"Where there is a proxy: {command}. Then "
+        return behind, f"Where there is a proxy: {then(command)}. Then "
     return behind, ""
 
 
@@ -835,7 +949,10 @@ def nextcloud_network(case: Case, id_: str, evidence: Mapping[str, Any]) -> Word
     there = reach_host(case, id_)
     if kind == "name":
         why = f"{case.host} cannot resolve the name {name} of the Nextcloud."
-        mend = f"Give {name} an address in the DNS of {case.host}, or name it in hpb_resolve and run {RUN}deploy"
+        mend = (
+            f"Give {name} an address in the DNS of {case.host}, or name it in hpb_resolve and run {RUN}deploy; where "
+            f"the name is wrong, correct talk_url of {id_}"
+        )
         return Word("dns-nextcloud", why, mend)
     if (
         elsewhere(case, id_, address)
@@ -844,9 +961,8 @@ def nextcloud_network(case: Case, id_: str, evidence: Mapping[str, Any]) -> Word
     ):
         right = and_list(right_addresses(case, id_))
         why = f"{name} leads to {address} for {case.host}, but the Nextcloud is at {right}."
-        mend = (
-            f"Correct the DNS or /etc/hosts of {case.host}, or set hpb_resolve: {{{name}: {right}}} and run {RUN}deploy"
-        )
+        source = where_from(name, case.host, evidence.get("hosts_file"), [address])
+        mend = f"{source}, or set hpb_resolve: {{{name}: {right}}} and run {RUN}deploy"
         return Word("dns-nextcloud", why, mend)
     if tls.get("kind") in ("expired", "not_yet_valid", "wrong_name"):
         word = "is for another name" if tls["kind"] == "wrong_name" else "is not valid now"
@@ -978,7 +1094,8 @@ def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
     addresses, domain = reach.get("addresses") or [], case.domain
     if step == "name":
         why = f"The name {domain} does not resolve on {{hosts}}."
-        return "dns-hpb", why, f"Give {domain} an address in the DNS of {{hosts}}"
+        mend = f"Give {domain} an address in the DNS of {{hosts}}; where the name is wrong, correct hpb_domain"
+        return "dns-hpb", why, mend
     # What is behind a proxy in the internet, the name does not say.
     astray = addresses and case.host_addresses() and not set(addresses) & case.host_addresses()
     if astray and not case.proxy_of(addresses):
@@ -986,7 +1103,7 @@ def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
         why = f"{domain} leads to {and_list(addresses)} on {{hosts}}, but the HPB is at {right}."
         if all(map(_internet.is_loopback, addresses)):
             return "dns-hpb", why, f"Remove the line of {domain} from /etc/hosts of {{hosts}}, so that DNS is asked"
-        return "dns-hpb", why, "Correct the DNS or /etc/hosts of {hosts}"
+        return "dns-hpb", why, where_from(domain, "{hosts}", reach.get("hosts_file"), addresses)
     if step == "tcp":
         words = {"refused": "Port 443 of {} refuses {{hosts}}.", "timeout": "Port 443 of {} does not answer {{hosts}}."}
         mend = f"Open TCP 443 for {{hosts}} in the firewalls there (outgoing) and of {case.host}"
@@ -1010,6 +1127,18 @@ def no_way(case: Case, reach: Mapping[str, Any]) -> tuple[str, str, str]:
         why = f"{domain} answers {{hosts}} with {braced(text)}, expected the welcome of the signaling server."
         return "hpb-answer", why, "Look at the proxy between {hosts} and the HPB."
     return "", "", ""
+
+
+def where_from(name: str, host: str, line: str | None, addresses: Iterable[str]) -> str:
+    """Return what is to be corrected where a name leads to wrong addresses on a host.
+
+    line: the address that its /etc/hosts has for the name, "" when it has none, None when that is not known.
+    """
+    if line is None:
+        return f"Correct the DNS or /etc/hosts of {host}"
+    if line and line in addresses:
+        return f"Correct or remove the line of {name} in /etc/hosts of {host}, which answers before DNS"
+    return f"Correct the DNS record of {name} as {host} is told it; its /etc/hosts does not say that"
 
 
 def braced(text: str) -> str:
@@ -1054,7 +1183,9 @@ def secrets(case: Case) -> None:
         why = "Talk holds another backend secret than the HPB; nobody can join a call there."
         mend = f"Run {RUN}register -e instance={','.join(ids['wrong'])}"
         # Each question with the wrong secret has counted.
-        mend += "".join(f". Then {case.forgotten(id_, case.counted(id_))}" for id_ in ids["wrong"] if case.counted(id_))
+        mend += "".join(
+            f". Then {then(case.forgotten(id_, case.counted(id_)))}" for id_ in ids["wrong"] if case.counted(id_)
+        )
         case.found("backend-secret", wrong, why, mend, ["Talk answers invalid_request to a signed question"])
     refused_turn: dict[str, list[Mapping[str, Any]]] = {}
     for row in turn_refused(case):
@@ -1262,6 +1393,7 @@ def own_name(case: Case) -> None:
 CAUSES: tuple[Callable[[Case], None], ...] = (
     engine,
     programs,
+    policies,
     connections,
     clock,
     certificates,
@@ -1272,7 +1404,9 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     too_old,
     session_limit,
     maintenance,
+    misnamed,
     own_address,
+    foreign_signaling,
     brute_force,
     to_nextcloud,
     https_closed,

@@ -27,6 +27,7 @@ class Drift:
     unchanged: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    not_deployed: list[str] = field(default_factory=list)
     instances: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -76,6 +77,7 @@ def drift(
         else:
             result.vanished.append(name)
             result.problems.append(_vanished(entry))
+    result.not_deployed = _not_deployed(wanted, remembered, known or ())
     clashes = _clashes(kept)
     result.instances, unordered = order([{**entry, "urls": _urls(entry)} for entry in kept])
     result.problems += clashes or unordered
@@ -105,6 +107,33 @@ def _differs(entry: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return set(_urls(entry)) != set(_urls(before)) or any(
         name in before and entry.get(name) != before[name] for name in COMPARED
     )
+
+
+def _not_deployed(
+    wanted: Mapping[str, Mapping[str, Any]], remembered: Mapping[str, Mapping[str, Any]], known: Collection[str]
+) -> list[str]:
+    """Return a sentence for each instance whose address is not the deployed one, and each deployed one without a word.
+
+    Where nothing is deployed there is none.
+    """
+    found = []
+    for name, entry in wanted.items() if remembered else ():
+        before = remembered.get(name)
+        if entry["state"] != "present" or before and before["url"] == entry["url"]:
+            continue
+        if before:
+            found.append(
+                f"The instance {name} is at {entry['url']} in the inventory (talk_url, or else its first host), but "
+                f"deployed with {before['url']}: correct talk_url, or deploy the new address."
+            )
+        else:
+            found.append(f"The instance {name} ({entry['url']}) of the inventory is not deployed.")
+    found += [
+        f"The instance {name} ({entry['url']}) is deployed, but not in the inventory."
+        for name, entry in remembered.items()
+        if name not in wanted and name not in known
+    ]
+    return found
 
 
 def _vanished(entry: Mapping[str, Any]) -> str:

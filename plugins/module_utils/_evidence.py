@@ -105,6 +105,7 @@ def container(entry: Mapping[str, Any]) -> dict[str, Any]:
         "started_at": str(state.get("StartedAt") or ""),
         "finished_at": str(state.get("FinishedAt") or ""),
         "restarts": int(entry.get("RestartCount") or 0),
+        "restart_policy": str(((entry.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name") or ""),
         "image": str((entry.get("Config") or {}).get("Image") or ""),
     }
 
@@ -224,6 +225,15 @@ def pinned(hosts: str) -> dict[str, str]:
         for name in fields[1:]:
             found.setdefault(name.lower(), fields[0])
     return found
+
+
+def hosts_file(name: str, path: Path = Path("/etc/hosts")) -> str:
+    """Return the address that this host's own file has for a name, "" when it has none or cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return pinned(text).get(name.lower(), "")
 
 
 # --- requests ------------------------------------------------------------------------------------------------------

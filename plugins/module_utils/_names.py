@@ -11,7 +11,7 @@ has), ``own_ip6`` (the IPv6 ones), ``media_ip`` and ``media_ip6`` (its addresses
 
 `wanted`: ``public_ip`` (empty: the host's own address is public), ``media_ip`` (as stated, empty: the host was asked),
 ``turn_names`` (those at which STUN and TURN are looked for), ``media_names`` (those of them that must lead to the
-address for media), ``cdn`` (networks of further proxies).
+address for media), ``cdn`` (networks of further proxies), ``variables`` ({name: the variable that has it}).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def problems(facts: Facts, wanted: Mapping[str, Any]) -> list[str]:
         *found,
         *stated,
         *_proxied({name: whose for name, whose in proxied.items() if name in wanted["turn_names"]}, facts, wanted),
-        *_elsewhere(sorted(set(facts["addresses"]) - set(led) - set(proxied)), facts, public),
+        *_elsewhere(sorted(set(facts["addresses"]) - set(led) - set(proxied)), facts, wanted, public),
         *_not_media(judged, facts, wanted, public),
         *_ipv6.problems(facts, judged, wanted["media_names"]),
     ]
@@ -162,6 +162,9 @@ def _proxied(names: Mapping[str, str], facts: Facts, wanted: Mapping[str, Any]) 
                 f"{right6} (AAAA)",
                 ", and to a public IPv4 address where this host is reached by one (hpb_public_ip)",
             )
+        elif wanted["media_ip"]:
+            to = f"{facts['media_ip']} (hpb_media_ip) where all calls stay in its network"
+            rest = ", else to the public address of the router before this host, with that as hpb_public_ip"
         else:
             to = "the public address of the router before this host"
             rest = (
@@ -175,7 +178,13 @@ def _proxied(names: Mapping[str, str], facts: Facts, wanted: Mapping[str, Any]) 
     return found
 
 
-def _elsewhere(names: list[str], facts: Facts, public: str) -> list[str]:
+def _said_in(names: Iterable[str], wanted: Mapping[str, Any]) -> str:
+    """Return the variables that have these names, "" when they are not known."""
+    known = wanted.get("variables") or {}
+    return _and(dict.fromkeys(known[name] for name in names if name in known))
+
+
+def _elsewhere(names: list[str], facts: Facts, wanted: Mapping[str, Any], public: str) -> list[str]:
     """Return the problems of names that do not lead here; names with the same wrong addresses are one problem."""
     found = []
     own = _own_public(facts)
@@ -192,16 +201,20 @@ def _elsewhere(names: list[str], facts: Facts, public: str) -> list[str]:
         else:
             said = f"The name {name} does not resolve on this host,"
         right = public or own or facts["media_ip"]
+        variable = _said_in([name], wanted)
         found.append(
-            f"{said} expected its public address: add a DNS record (A{', ' + name + ' -> ' + right if right else ''})."
+            f"{said} expected its public address: add a DNS record (A{', ' + name + ' -> ' + right if right else ''})"
+            f"{', or correct ' + variable if variable else ''}."
         )
     for addresses_, group in groups.items():
         several = len(group) > 1
         who = f"{_who(group, 'resolve')} to {', '.join(addresses_)}{_hidden_by(group, facts)}"
         records = f"the DNS record{'s' if several else ''}"
         outside = next(iter(_ipv4(addresses_)), "")
+        if variables := _said_in(group, wanted):
+            records += f" (or {variables}, where the name is wrong)"
         if public:
-            found.append(f"{who}, expected {public} (hpb_public_ip): mend {records} or the variable.")
+            found.append(f"{who}, expected {public} (hpb_public_ip): mend {records} or that variable.")
         elif outside and own:
             found.append(
                 f"{who}, expected {own}, the public address that this host has itself: mend {records}; if that is "

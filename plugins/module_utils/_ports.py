@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 LAST = 65535
 # Below are ports that the kernel gives to root alone, and those of well-known services.
 FIRST_OF_RANGE = 1024
+# In a call of two each one sends on a port of its own, and receives on another.
+LEAST_OF_RANGE = 4
 # The variables behind the settings, and what each is for.
 TURN = ("hpb_turn_port", "STUN and TURN")
 TURN_TLS = ("hpb_turn_tls_port", "TURN over TLS")
@@ -104,6 +106,11 @@ def _range(variables: list[str], purpose: str, values: Iterable[Any]) -> list[st
         found.append(
             f"{variables[0]} is {values[0]} and {variables[1]} is {values[1]}, expected the first and the last port "
             f"for {purpose}: correct one of them for the group hpb."
+        )
+    elif not found and int(values[1]) - int(values[0]) + 1 < LEAST_OF_RANGE:
+        found.append(
+            f"{variables[0]} is {values[0]} and {variables[1]} is {values[1]}, expected {LEAST_OF_RANGE} ports at "
+            f"least for {purpose}, as many as a call of two takes: correct one of them for the group hpb."
         )
     return found
 

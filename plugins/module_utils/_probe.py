@@ -175,7 +175,7 @@ def unreachable(error: BaseException, host: str) -> Verdict:
     if isinstance(error, socket.gaierror):
         return failed(
             f"The name {host} does not resolve on the controller.",
-            "Give the name an address in DNS, or name it in hpb_resolve.",
+            "Correct the name in the inventory where it is wrong, or give it an address in DNS, or in hpb_resolve.",
         )
     if isinstance(error, ConnectionRefusedError):
         return failed(
@@ -389,7 +389,10 @@ def request(url: str, status: int) -> Verdict:
 
 
 # What the server's HTTP client says when it does not reach a Nextcloud, and what that means. The first match counts.
-RESOLVE = ("cannot resolve the name of {url}", "Give the name an address in DNS or in hpb_resolve.")
+RESOLVE = (
+    "cannot resolve the name of {url}",
+    "Correct talk_url where it is wrong, or give the name an address in DNS or in hpb_resolve.",
+)
 NO_ROUTE = ("finds no route to {url}", "Check network and firewall between the two.")
 NO_ANSWER = (
     "gets no answer from {url} in time",
@@ -794,7 +797,8 @@ def no_allocation(server: str, protocol: str, error: str, evidence: Mapping[str,
         ),
         "name": (
             f"The name of the TURN server {server} does not resolve on the controller.",
-            "Give the name an address in DNS, or name it in hpb_resolve.",
+            f"Correct {'hpb_turn_443_domain' if protocol == '443' else 'hpb_turn_domain'} where it is wrong, or give "
+            "the name an address in DNS, or in hpb_resolve.",
         ),
     }
     if error in known:

@@ -21,6 +21,7 @@ CATEGORY = "talk"
 CHECK = "OCA\\Talk\\SetupCheck\\HighPerformanceBackend"
 COMMAND = "setupchecks"
 KEYS_UNUSABLE = "keys_unusable"
+SEVERAL = "Talk has more than one signaling server, which is deprecated, and checked nothing further"
 UNUSABLE = (
     "Talk cannot use its signaling keys or its list of servers",
     "run 'occ talk:signaling:verify-keys', which says more, and register the backend again",
@@ -125,7 +126,7 @@ KNOWN = (
     (
         "defining multiple high-performance backends",
         "several_servers",
-        "Talk has more than one signaling server, which is deprecated, and checked nothing further",
+        SEVERAL,
         "delete the others with 'occ talk:signaling:delete URL', or set talk_exclusive: true and register again",
     ),
     (

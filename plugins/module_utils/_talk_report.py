@@ -9,13 +9,12 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _trusted
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._network import UrlError, normalize_url
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._occ import UPGRADE, Occ, OccError
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._talk import (
@@ -32,6 +31,10 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._talk import (
     signaling_side,
     triple_of,
 )
+
+
+class Misnamed(OccError):
+    """The inventory has a name for the Nextcloud of which that knows nothing."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def urls_found(server: Server) -> list[str]:
     """
     path = server.webroot if server.webroot else _parts(server.cli_url).path
     names = [server.host] if server.host else []
-    names += [name for name in server.trusted if _is_public(name)]
+    names += [name for name in server.trusted if _trusted.is_public(name)]
     candidates = [server.cli_url] if is_trusted(server.cli_url, server) else []
     if server.protocol.lower() != "http":
         candidates += [f"https://{name}{path}" for name in names]
@@ -114,15 +117,6 @@ def urls_found(server: Server) -> list[str]:
     return found
 
 
-def _is_public(name: str) -> bool:
-    host = _hostname(name)
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return "*" not in host and "." in host.strip(".") and not host.endswith((".localhost", ".localdomain"))
-    return False
-
-
 def all_in_one_commands(server: Server, state: State) -> list[str]:
     """Return the occ commands that remove what Nextcloud All-in-One has registered for its own Talk container.
 
@@ -131,15 +125,17 @@ def all_in_one_commands(server: Server, state: State) -> list[str]:
     the list is empty when there is no such signaling server.
     """
     own = {server.host, _parts(server.cli_url).netloc, *server.trusted}
-    own = {_hostname(name) for name in own if name} if server.all_in_one else set()
+    own = {_trusted.hostname(name) for name in own if name} if server.all_in_one else set()
     commands = []
     for entry in state.servers:
         parts = _parts(same_url(str(entry.get("server"))))
-        if parts.path.lower() == "/standalone-signaling" and _hostname(parts.netloc) in own:
+        if parts.path.lower() == "/standalone-signaling" and _trusted.hostname(parts.netloc) in own:
             commands.append(f"talk:signaling:delete {entry.get('server')}")
     if commands:
         triples = [triple_of(entry) for entry in state.turn]
-        commands += [f"talk:turn:delete {' '.join(one)}" for one in triples if _hostname(same_address(one[1])) in own]
+        commands += [
+            f"talk:turn:delete {' '.join(one)}" for one in triples if _trusted.hostname(same_address(one[1])) in own
+        ]
     return commands
 
 
@@ -151,27 +147,12 @@ def _parts(url: str) -> SplitResult:
         return urlsplit("")
 
 
-def _hostname(name: str) -> str:
-    """Return `name` in lower case and without a port."""
-    return re.sub(r":\d+$", "", name.strip().lower())
-
-
 def is_trusted(url: str, server: Server) -> bool:
     """Whether Nextcloud answers under the name in `url` (lib/private/Security/TrustedDomainHelper.php of Nextcloud).
 
-    A name is compared without regard to case, with its port and without; `*` stands for any part of it. With an
-    `overwritehost` every name is trusted.
+    With an `overwritehost` every name is trusted.
     """
-    if server.host:
-        return True
-    parts = _parts(url)
-    host = parts.hostname or ""
-    names = {host, parts.netloc.lower()}
-    for pattern in server.trusted:
-        regex = "[-.a-z0-9]*".join(re.escape(part) for part in pattern.lower().split("*"))
-        if any(re.fullmatch(regex, name) for name in names):
-            return True
-    return host == "localhost"
+    return bool(server.host) or _trusted.is_named(url, server.trusted) or _parts(url).hostname == "localhost"
 
 
 def report(server: Server, state: State, url: str | None, secret: str | None, urls: list[str]) -> dict[str, Any]:
@@ -258,7 +239,9 @@ def problems(
             "too), switch Talk off in its interface (Containers, Optional), then remove what it has registered with "
             f"{' and '.join(map(_quoted, commands))}, and run this again."
         )
-    if urls and not mend and not is_among(server.cli_url, [*urls, *further]):
+    misnamed = _trusted.misnamed(urls, server.cli_url, server.trusted, server.host)
+    found += [_misnamed(where, server, one, "talk_url" if one == urls[0] else "talk_urls") for one in misnamed]
+    if urls and not mend and not misnamed and not is_among(server.cli_url, [*urls, *further]):
         found.append(
             f"{where} belongs to a Nextcloud whose {CLI_URL} is {server.cli_url or 'not set'}, but "
             f"{' or '.join(urls)} was expected, and the signaling server refuses what Talk sends from cron; "
@@ -270,6 +253,23 @@ def problems(
         f"add it to trusted_domains with 'occ config:system:set trusted_domains {server.next_trusted} "
         f"--value={_parts(one).netloc}'."
         for one in urls
-        if not is_trusted(one, server)
+        if one not in misnamed and not is_trusted(one, server)
     ]
     return found
+
+
+def _misnamed(where: str, server: Server, url: str, variable: str) -> str:
+    """Return that the inventory has an address of which the Nextcloud knows nothing, while it has one of its own."""
+    own = server.cli_url.rstrip("/")
+    mend = f"set {variable}: {own}" if variable == "talk_url" else f"correct {variable}"
+    return (
+        f"{where} belongs to a Nextcloud that calls itself {own} ({CLI_URL}) and does not have the name in {url}, its "
+        f"{variable} in the inventory, among its trusted domains; {mend} in the inventory, or, should it answer at "
+        "that name, too, add that to its trusted domains first."
+    )
+
+
+def refuse_misnamed(server: Server, urls: Sequence[str], where: str) -> None:
+    """Raise where `urls`, of which the first is to become its `overwrite.cli.url`, begin with a wrong name."""
+    if urls and urls[0] in _trusted.misnamed(urls, server.cli_url, server.trusted, server.host):
+        raise Misnamed(_misnamed(where, server, urls[0], "talk_url"))

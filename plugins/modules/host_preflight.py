@@ -56,6 +56,10 @@ options:
     type: list
     elements: str
     default: []
+  variables:
+    description: Which variable of the inventory has which of O(names), for what is said of them.
+    type: dict
+    default: {}
   cdn:
     description: Networks of proxies in the internet (CDNs) beside those that are published.
     type: list
@@ -429,6 +433,7 @@ def main() -> None:
             "media_ip6": {"type": "str", "default": "auto"},
             "media_names": {"type": "list", "elements": "str", "default": []},
             "turn_names": {"type": "list", "elements": "str", "default": []},
+            "variables": {"type": "dict", "default": {}},
             "cdn": {"type": "list", "elements": "str", "default": []},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},

@@ -128,7 +128,7 @@ containers:
   description:
     - For each container what it is called in the engine (C(name)), its C(state) (C(missing) when there is none),
       C(health), C(health_output), C(exit_code), C(oom_killed), C(error), C(started_at), C(finished_at), C(restarts),
-      C(image), and C(log), the last lines of its log that tell of trouble.
+      C(restart_policy), C(image), and C(log), the last lines of its log that tell of trouble.
   type: dict
   returned: success
 signalling:
@@ -190,6 +190,7 @@ nextclouds:
       which it is known (C(ocs) for Nextcloud, C(untrusted) where it does not know the name, C(welcome) for a signaling
       server).
     - C(page) has C(status), C(location) and C(headers) of the answer to the Nextcloud's own address.
+    - C(hosts_file) is the address that C(/etc/hosts) of the host has for its name, empty when it has none.
   type: dict
   returned: success
 own_name:
@@ -402,7 +403,8 @@ class Look:
         answer, tls = answered(place, path + BACKEND, QUESTION, b"{}")
         page = {} if answer["stage"] else answered(place, f"{path}/", {"Accept": "text/html"})[0]
         kept = {key: page[key] for key in ("status", "location", "headers") if page and not page["stage"]}
-        return {"url": url, "inside": inside, "tls": tls, "answer": answer, "page": kept}
+        line = _evidence.hosts_file(urlsplit(url).hostname or "")
+        return {"url": url, "inside": inside, "tls": tls, "answer": answer, "page": kept, "hosts_file": line}
 
     def own_name(self, running: bool, pins: dict[str, str]) -> dict[str, Any]:
         """Return how the signaling server's container reaches its own public name."""

@@ -75,6 +75,10 @@ addresses:
   type: list
   elements: str
   returned: success
+hosts_file:
+  description: The address that C(/etc/hosts) of the host has for the name, empty when it has none.
+  type: str
+  returned: success
 own_addresses:
   description: The host's own addresses.
   type: list
@@ -245,12 +249,13 @@ def main() -> None:
             texts.append(path.read_text(encoding="ascii"))
         except OSError:
             texts.append("")
-    own = urlsplit(module.params["nextcloud_url"]).hostname or ""
+    own, name = (urlsplit(module.params[url]).hostname or "" for url in ("nextcloud_url", "url"))
     module.exit_json(
         changed=False,
         time=began,
         own_addresses=_evidence.host_addresses(*texts),
         own_name_addresses=_evidence.resolve(own)[0],
+        hosts_file=_evidence.hosts_file(name),
         **found,
     )
 

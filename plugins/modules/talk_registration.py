@@ -253,9 +253,15 @@ def planners_from(params: dict, where: str) -> list[_talk.Planner]:
     return planners
 
 
-def read_whole(occ: Occ) -> _talk.State:
-    """Read Talk's settings and config.php with one start of PHP."""
-    return _talk_report.read_all(occ)[1]
+def reader_from(params: dict) -> _talk.Reader:
+    """Return what reads Talk's settings, and config.php where that is mended, each time with one start of PHP."""
+
+    def read_whole(occ: Occ) -> _talk.State:
+        server, state = _talk_report.read_all(occ)
+        _talk_report.refuse_misnamed(server, params["nextcloud_urls"], occ.where)
+        return state
+
+    return read_whole if params["mend"] and params["state"] == "present" else _talk.read_state
 
 
 def announced(params: dict) -> bool:
@@ -286,8 +292,7 @@ def changed_over(occ: Occ, params: dict) -> dict:
         seen["stored_at"] = time.time()
         seen["announced"] = announced(params)
 
-    read = read_whole if params["mend"] else _talk.read_state
-    return {**_talk.change_over(occ, planners_from(params, occ.where), then, read=read), **seen}
+    return {**_talk.change_over(occ, planners_from(params, occ.where), then, read=reader_from(params)), **seen}
 
 
 def main() -> None:
@@ -298,11 +303,10 @@ def main() -> None:
     params = module.params
     try:
         occ = Occ(reach_from(params), (params["secret"] or "", params["turn_secret"] or ""))
-        read = read_whole if params["mend"] and params["state"] == "present" else _talk.read_state
         if params["changeover"] and params["state"] == "present" and not module.check_mode:
             result = changed_over(occ, params)
         else:
-            result = _talk.sync(occ, planners_from(params, occ.where), module.check_mode, read=read)
+            result = _talk.sync(occ, planners_from(params, occ.where), module.check_mode, read=reader_from(params))
             result |= {"announced": False, "stored_at": 0.0}
     except (OccError, _talk.BadInput) as error:
         module.fail_json(msg=str(error))

@@ -276,8 +276,10 @@ def test_two_instances_with_one_further_url():
         ({"talk_urls": {"a": "b"}}, "expected a list of URLs"),
         (
             {"talk_session_limit": -1},
-            "talk_session_limit is -1 for the instance nc, expected a whole number, 0 for no limit",
+            "talk_session_limit is -1 for the instance nc, expected a whole number from 2, as a call of two has so "
+            "many sessions, or 0 for no limit: correct it.",
         ),
+        ({"talk_session_limit": 1}, "talk_session_limit is 1 for the instance nc, expected a whole number from 2,"),
         ({"talk_session_limit": "many"}, "talk_session_limit is 'many' for"),
         ({"talk_session_limit": 1.5}, "talk_session_limit is 1.5 for"),
         ({"talk_session_limit": True}, "talk_session_limit is True for"),
@@ -303,6 +305,11 @@ def test_numbers_at_their_limits():
     variables = {"talk_session_limit": "0", "talk_stream_bitrate": 64000, "talk_screen_bitrate": " 1000000000 "}
     (entry,) = backends(*inventory({"nc": variables}, nc=["a"]))
     assert (entry["session_limit"], entry["stream_bitrate"], entry["screen_bitrate"]) == (0, 64000, 1000000000)
+
+
+def test_the_least_limit_of_sessions():
+    (entry,) = backends(*inventory({"nc": {"talk_session_limit": "2"}}, nc=["a"]))
+    assert entry["session_limit"] == 2
 
 
 def test_further_urls_as_text():
@@ -499,10 +506,42 @@ DRIFT = [
 def test_drift(case, wanted, deployed, options, expected, left):
     found = DriftModule().filters()["drift"](wanted, deployed, **options)
     assert found.pop("problems") == []
+    assert isinstance(found.pop("not_deployed"), list)
     instances = found.pop("instances")
     assert ids(instances) == left
     assert all(entry["urls"] for entry in instances)
     assert found == {**EMPTY, **expected}
+
+
+MOVED = instance("a", "https://a.odd.example")
+SAYS_MOVED = (
+    "The instance a is at https://a.odd.example in the inventory (talk_url, or else its first host), but deployed with "
+    "https://a.example.org: correct talk_url, or deploy the new address."
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "deployed", "options", "expected"),
+    [
+        ([A, B], [A, B], {}, []),
+        ([A, B], [], {}, []),
+        ([MOVED, B], [A, B], {}, [SAYS_MOVED]),
+        ([MOVED], [A, B], {"only": "a", "known": ["a", "b"]}, [SAYS_MOVED]),
+        ([A, B], [A], {}, ["The instance b (https://b.example.org) of the inventory is not deployed."]),
+        ([A, {**B, **GONE}], [A], {}, []),
+        (
+            [instance("n", "https://n.example.org"), B],
+            [A, B],
+            {},
+            [
+                "The instance n (https://n.example.org) of the inventory is not deployed.",
+                "The instance a (https://a.example.org) is deployed, but not in the inventory.",
+            ],
+        ),
+    ],
+)
+def test_what_is_not_deployed_is_named(wanted, deployed, options, expected):
+    assert drift(wanted, deployed, **options).not_deployed == expected
 
 
 @pytest.mark.parametrize("options", [{}, {"remove": "b"}, {"only": "a"}])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import socket
 import ssl
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.nextcloud_talk.hpb.plugins.filter import diagnose as diagnose_filter
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _doctor, _probe, _user
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _doctor, _probe, _setup_check, _user
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._talk_client import Unwanted
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "doctor.json").read_text(encoding="utf-8"))
@@ -230,6 +231,30 @@ def missing_container(scene):
     scene.check_fails("Talk cannot connect to the signaling server.")
 
 
+def with_policy(state, *names):
+    """Somebody has stopped containers by hand, or only seen to it that they do not come back."""
+
+    def fault(scene):
+        for name in names:
+            scene.inspection["containers"][name].update(state=state, restart_policy="no", exit_code=0)
+
+    return fault
+
+
+def nats_paused(scene):
+    """All calls of the only Nextcloud are all right: one signaling server alone hears itself."""
+    scene.inspection["containers"]["nats"].update(state="paused")
+    scene.inspection["nats"].update(healthz=0, error="timeout", connections=-1)
+
+
+def nats_stopped_in_its_container(scene):
+    scene.inspection["nats"].update(healthz=0, error="timeout", connections=-1)
+
+
+def serverinfo_without_nats(scene):
+    scene.inspection["signalling"]["serverinfo"] = {"nats": {"urls": ["nats://127.0.0.1:4222"], "connected": False}}
+
+
 def janus_hangs(scene):
     scene.inspection["janus"]["upgrade"] = "timeout"
     scene.fail_all("direct", _probe.no_description("offer", "timeout", ""))
@@ -279,8 +304,40 @@ def wrong_cli_url(scene):
     scene.instance("nc")["nextcloud"]["overwrite_cli_url"] = "https://old.example.org"
 
 
+def misspelt_url(scene):
+    """The inventory's address leads nowhere, or to the Nextcloud that does not answer to it."""
+    facts = scene.instance("nc")["nextcloud"]
+    scene.instance("nc").update(url="https://nc.odd.example", urls=["https://nc.odd.example"])
+    facts.update(trusted_domains=["nc.example.org"])
+    scene.fail("nc", "hello", hello_error("nc", "no such host"))
+    scene.check_fails("Talk says something.", "nc")
+    scene.inspection["nextclouds"]["nc"] = {"url": "https://nc.odd.example", "inside": {"kind": "name"}}
+
+
+def misspelt_further_url(scene):
+    misspelt_url(scene)
+    scene.instance("nc").update(url=URLS["nc"], urls=[URLS["nc"], "https://www.odd.example"])
+
+
 def http_cli_url(scene):
     scene.instance("nc")["nextcloud"]["overwrite_cli_url"] = "http://nc.example.org"
+
+
+def foreign_servers(*urls):
+    def fault(scene):
+        scene.instance("nc")["talk"]["signaling_servers"][:0] = [{"server": url, "verify": True} for url in urls]
+
+    return fault
+
+
+def foreign_server_only(scene):
+    scene.instance("nc")["talk"]["signaling_servers"] = [{"server": "https://hpb-old.example.org", "verify": True}]
+
+
+def foreign_server_that_talk_calls_an_error(scene):
+    foreign_servers("https://hpb-old.example.org")(scene)
+    said = _setup_check.judge("error", "Defining multiple High-performance backends is deprecated").plain()
+    scene.instance("nc")["check"] = {"available": True, **said}
 
 
 def http_in_talk(scene):
@@ -292,6 +349,11 @@ def expired(scene):
     scene.fail("all", "welcome", _probe.unreachable(certificate_error(10, "certificate has expired"), HOST))
     scene.check_fails("The certificate has expired.")
     scene.stop_at("tls", "expired", "certificate has expired", certificate={"kind": "expired", "text": ""})
+
+
+def expired_just_now(scene):
+    expired(scene)
+    scene.inspection["certificate"].update(not_after=scene.now - 300)
 
 
 def expired_at_a_proxy_elsewhere(scene):
@@ -700,6 +762,16 @@ TABLE = [
     (made(turn_certificate(error="no shared cipher", allocate="no tls")), "turn-certificate-missing", "all",
      "no certificate to speak TLS with on port 5349", "systemctl start nextcloud-talk-hpb-turn-certificate"),
     (made(missing_container), "traefik-down", "all", "The container traefik of the backend does not exist", DEPLOY),
+    (made(with_policy("exited", "janus")), "janus-down", "all",
+     "janus is stopped (code 0), and its restart policy is no, so it stays so after a boot.",
+     f"On {HOST}: docker update --restart always janus && docker start janus"),
+    (made(with_policy("running", "janus")), "restart-policy", "all", "The restart policy of janus is no, expected",
+     f"deploy, or on {HOST}: docker update --restart always janus"),
+    (made(with_policy("running", "nats", "janus")), "restart-policy", "all", "policy of nats and janus is no,",
+     "nats janus"),
+    (made(nats_paused), "nats-down", "all", "nats is paused.", f"On {HOST}: docker unpause nats"),
+    (made(nats_stopped_in_its_container), "nats-down", "all", "nats runs, but does not answer", "docker restart nats"),
+    (made(serverinfo_without_nats), "nats-lost", "all", "not connected to NATS", "docker restart signalling"),
     (made(janus_hangs), "janus-down", "all", "takes no websocket on 127.0.0.1:8188", "docker restart janus"),
     (made(nats_given_up), "nats-lost", "all", "not connected to NATS although NATS runs", "docker restart signalling"),
     (made(janus_given_up), "janus-lost", "all", "not connected to Janus", "docker restart signalling"),
@@ -726,8 +798,22 @@ TABLE = [
     (made(missing_public_address), "public-address", "all", "come to 10.0.0.5, but", "Set hpb_public_ip: 198.51.100.7"),
     (made(wrong_cli_url), "cli-url", "nc", "https://old.example.org, which the signaling server does not know",
      "overwrite.cli.url --value=https://nc.example.org"),
+    (made(misspelt_url), "talk-url", "nc", "has it at https://nc.odd.example, but the Nextcloud calls itself https://nc.",
+     f"Set talk_url: https://nc.example.org for it in the inventory, then run {_doctor.RUN}deploy"),
+    (made(misspelt_further_url), "talk-url", "nc", "has it at https://www.odd.example, but", "Correct talk_urls of nc"),
     (made(http_cli_url), "cli-url-http", "nc", "with http instead of https", "--value=https://nc.example.org"),
+    (made(foreign_servers("https://hpb-old.example.org")), "foreign-signaling", "nc",
+     "Talk has https://hpb-old.example.org as signaling server beside ours. A call for which it picks",
+     "On nc.example.org: occ talk:signaling:delete https://hpb-old.example.org, or set talk_exclusive: true for it and "
+     f"run {_doctor.RUN}register -e instance=nc"),
+    (made(foreign_servers("https://a.example.org", "https://b.example.org/x/")), "foreign-signaling", "nc",
+     "Talk has https://a.example.org and https://b.example.org/x/ as signaling servers beside ours.",
+     "occ talk:signaling:delete https://a.example.org && occ talk:signaling:delete https://b.example.org/x/, or set"),
+    (made(foreign_server_only), "foreign-signaling", "nc",
+     "Talk has https://hpb-old.example.org as signaling server and not ours, so no call", "register -e instance=nc"),
+    (made(foreign_server_that_talk_calls_an_error), "foreign-signaling", "nc", "beside ours", "talk:signaling:delete"),
     (made(http_in_talk), "signaling-http", "nc", f"http://{HOST}, without encryption", "register -e instance=nc"),
+    (made(expired_just_now), "certificate-expired", "all", "has expired for 5 minutes.", "docker restart traefik"),
     (made(expired), "certificate-expired", "all", "has expired for 3 days", "docker restart traefik"),
     (made(expired_at_a_proxy_elsewhere), "certificate-expired", "all", "has expired.", "port 80"),
     (made(wrong_name), "certificate-name", "all", "is for old.example.org", "hpb_domain"),
@@ -819,21 +905,104 @@ TABLE = [
      "now, so these came before (those of the HPB are of 2026-12-01 00:00 UTC).",
      "On nc.example.org: docker exec -u 33 app php /var/www/html/occ security:bruteforce:reset 192.0.2.10"),
     (made(counted(6, agrees=False)), "brute-force", "nc", "wait 6.4 s for each answer, which waits 10 s. Talk holds "
-     "another backend secret than the HPB.", "register -e instance=nc. Then On nc.example.org: docker exec"),
+     "another backend secret than the HPB.", "register -e instance=nc. Then on nc.example.org: docker exec"),
     (made(counted(12, "172.18.0.4", trusted_proxies=["10.0.0.1"])), "brute-force", "nc", "It takes everybody who comes "
      "through the proxy 172.18.0.4 for one, as trusted_proxies does not name it.",
-     "occ config:system:set trusted_proxies 1 --value=172.18.0.4. Then On nc.example.org: docker exec -u 33 app"),
+     "occ config:system:set trusted_proxies 1 --value=172.18.0.4. Then on nc.example.org: docker exec -u 33 app"),
     (made(counted(11, message="throttled OCS response")), "brute-force", "nc", "protection refuses the HPB (429)",
      "security:bruteforce:reset 192.0.2.10"),
     (made(counted(0, message="throttled OCS response")), "brute-force", "nc", "refuses the HPB (429), after too many",
-     "trusted_proxies 0 --value=ADDRESS_OF_THE_PROXY. Then On nc.example.org: docker exec -u 33 app php "
+     "trusted_proxies 0 --value=ADDRESS_OF_THE_PROXY. Then on nc.example.org: docker exec -u 33 app php "
      "/var/www/html/occ security:bruteforce:reset 192.0.2.10"),
     (made(wrong_secret_that_counts), "backend-secret", "nc", "another backend secret",
-     "register -e instance=nc. Then On nc.example.org: occ security:bruteforce:reset 192.0.2.10"),
+     "register -e instance=nc. Then on nc.example.org: occ security:bruteforce:reset 192.0.2.10"),
     (made(name_unknown_to_the_controller), "as-seen", "all", "does not resolve on the controller", "hpb_resolve"),
     (made(nobody_knows), "unknown", "nc", "expected invalid_ticket. The cause is not known.", "Look at the"),
     (made(seen_by_talk_alone), "as-seen", "nc", "two signaling servers", ""),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", [nats_paused, nats_stopped_in_its_container, nats_given_up, serverinfo_without_nats])
+@pytest.mark.parametrize("ids", [("nc",), IDS])
+def test_nats_is_looked_at_even_where_all_calls_are_all_right(fault, ids):
+    """With one Nextcloud and no user no call may show it, and the run fails all the same."""
+    scene = made(fault)()
+    scene.report["results"] = [row for row in Scene().report["results"] if row["instance"] in ("all", *ids)]
+    scene.context["instances"] = [scene.instance(id_) for id_ in ids]
+    assert not [row for row in scene.report["results"] if row["status"] == _probe.FAILED]
+    (finding,) = scene.findings()
+    assert (finding.cause[:5], finding.status, finding.what) == ("nats-", _probe.FAILED, "NATS")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (None, "Correct the DNS or /etc/hosts of nc.example.org"),
+        (
+            "203.0.113.9",
+            "Correct or remove the line of talk.example.org in /etc/hosts of nc.example.org, which answers",
+        ),
+        (
+            "",
+            "Correct the DNS record of talk.example.org as nc.example.org is told it; its /etc/hosts does not say that",
+        ),
+    ],
+)
+def test_which_of_the_two_has_answered_for_a_name(line, words):
+    scene = Scene()
+    dns_of_hpb_wrong(scene)
+    if line is not None:
+        scene.reach("nc")["hosts_file"] = line
+    (finding,) = scene.findings()
+    assert finding.mend.startswith(words)
+
+
+def test_which_of_the_two_has_answered_for_a_nextcloud():
+    scene = Scene()
+    dns_of_nextcloud_wrong(scene)
+    scene.inspection["nextclouds"]["nc"]["hosts_file"] = "203.0.113.9"
+    (finding,) = scene.findings()
+    assert finding.mend.startswith(
+        f"Correct or remove the line of nc.example.org in /etc/hosts of {HOST}, which answers"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "1 minute"),
+        (-5, "1 minute"),
+        (300, "5 minutes"),
+        (7199, "120 minutes"),
+        (7200, "2 hours"),
+        (40 * 3600, "40 hours"),
+        (2 * DAY, "2 days"),
+        (13.6 * DAY, "14 days"),
+    ],
+)
+def test_how_long_something_lasts(seconds, words):
+    assert _doctor.lasting(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("log", "seen"),
+    [
+        (["Traefik version 3.5 built on 2025", "Starting provider *file.Provider"], ""),
+        (["level=error Unable to obtain ACME certificate", "Starting"], "log of traefik: level=error Unable to obtain"),
+    ],
+)
+def test_of_the_proxys_log_a_certificate_shows_what_speaks_of_it(log, seen):
+    scene = Scene()
+    expired(scene)
+    scene.inspection["containers"]["traefik"]["log"] = log
+    (finding,) = scene.findings()
+    assert finding.seen.startswith(seen) and bool(finding.seen) == bool(seen)
+
+
+@pytest.mark.parametrize(("build", "cause", "instance", "why", "mend"), TABLE)
+def test_no_sentence_begins_in_the_middle(build, cause, instance, why, mend):
+    (finding,) = build().findings()
+    assert not re.search(r"(?:[Tt]hen|or|and|:) On ", finding.sentence.split(": ", 1)[1].replace(finding.why, "", 1))
 
 
 @pytest.mark.parametrize(("build", "cause", "instance", "why", "mend"), TABLE)

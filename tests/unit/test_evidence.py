@@ -104,6 +104,7 @@ def test_the_state_of_containers():
     entry = {
         "Name": "/janus",
         "RestartCount": 3,
+        "HostConfig": {"RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}},
         "Config": {"Image": "janus:1"},
         "State": {
             "Status": "exited",
@@ -130,6 +131,7 @@ def test_the_state_of_containers():
         "started_at": "a",
         "finished_at": "b",
         "restarts": 3,
+        "restart_policy": "no",
         "image": "janus:1",
     }
     assert found["nats"]["state"] == "missing"
@@ -216,6 +218,14 @@ def test_where_callers_arrive(routes, routes6, expected):
 )
 def test_ports_as_numbers(text, expected):
     assert _evidence.span(text) == expected
+
+
+def test_the_line_of_a_hosts_file(tmp_path):
+    path = tmp_path / "hosts"
+    assert _evidence.hosts_file("talk.example.org", path) == ""
+    path.write_text("127.0.0.1 localhost\n# 10.0.0.1 talk.example.org\n10.0.0.2 Talk.example.org talk\n")
+    found = [_evidence.hosts_file(name, path) for name in ("talk.Example.org", "localhost", "example.org")]
+    assert found == ["10.0.0.2", "127.0.0.1", ""]
 
 
 def test_addresses_and_pins():

@@ -177,6 +177,25 @@ REFUSED = {
         "knows "
         "no such name, expected its public address: add a DNS record (A, talk.example.org -> 192.0.2.10).",
     ),
+    "no record of a name that a variable has": (
+        PUBLIC,
+        {TALK: [HERE], TURN: []},
+        {"variables": {TALK: "hpb_domain", TURN: "hpb_turn_domain"}},
+        "add a DNS record (A, turn.example.org -> 192.0.2.10), or correct hpb_turn_domain.",
+    ),
+    "a name that a variable has leads elsewhere": (
+        PUBLIC,
+        {TALK: [ELSEWHERE]},
+        {"variables": {TALK: "hpb_domain"}},
+        "this host has itself: mend the DNS record (or hpb_domain, where the name is wrong);",
+    ),
+    "a proxied name before a network whose address is stated": (
+        NAT,
+        {TALK: [PROXY], TURN: [PROXY]},
+        {"media_ip": HOME},
+        "leads to 10.0.0.5 (hpb_media_ip) where all calls stay in its network, else to the public address of the "
+        "router before this host, with that as hpb_public_ip.",
+    ),
     "no record": (
         PUBLIC,
         {TALK: []},

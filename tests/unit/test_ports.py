@@ -56,7 +56,7 @@ FORM = {**PROXY, "form": "8084"}
         {"turn_tls": 20000, "signaling": 29999},
         # Each program has an address of its own there.
         {**BRIDGE, "media": [20000, 65535], "turn": 61000, "signaling": 4222},
-        {"media": [20000, 20000]},
+        {"media": [20000, 20003]},
         # What is not used does not count.
         {"turn_proxy": 3478},
         {"turn_proxy": "nonsense"},
@@ -141,6 +141,15 @@ def test_what_works_has_no_problem(settings):
             "janus_min_port is '1023', expected a port from 1024 to 65535 for media of Janus: correct it",
         ),
         ({"relay": [61000, 65536]}, "coturn_max_port is '65536', expected a port from 1024 to 65535 for media relayed"),
+        (
+            {"media": [20000, 20002]},
+            "janus_min_port is 20000 and janus_max_port is 20002, expected 4 ports at least for media of Janus, as "
+            "many as a call of two takes",
+        ),
+        (
+            {"relay": ["61000", "61000"]},
+            "coturn_max_port is 61000, expected 4 ports at least for media relayed by coturn",
+        ),
         (
             {"relay": [65535, 61000]},
             "coturn_min_port is 65535 and coturn_max_port is 61000, expected the first and the last port for media "

@@ -749,6 +749,17 @@ def test_registration_mends_only_when_it_is_asked_to(nextcloud):
     assert result["starts"] == [READ_ALL]
 
 
+def test_registration_gives_no_healthy_nextcloud_a_wrong_name(nextcloud):
+    wrong = {"mend": True, "nextcloud_urls": ["https://nc.odd.example"]}
+    for check in (True, False):
+        message = nextcloud.run("talk_registration", check=check, **REGISTRATION, **wrong)["msg"]
+        assert "calls itself https://nc.example.org (overwrite.cli.url)" in message
+        assert "set talk_url: https://nc.example.org in the inventory" in message
+    assert nextcloud.run("talk_info")["nextcloud"]["overwrite_cli_url"] == "https://nc.example.org"
+    assert nextcloud.run("talk_info")["talk"]["signaling_servers"] == []
+    assert "msg" not in nextcloud.run("talk_registration", **{**REGISTRATION, **wrong, "state": "absent"})
+
+
 def test_what_is_mended_or_leaves_is_no_problem_for_info(nextcloud):
     nextcloud.occ("config:app:set", "spreed", "signaling_mode", "--value=internal")
     nextcloud.occ("config:system:set", "overwrite.cli.url", "--value=https://www.example.org")

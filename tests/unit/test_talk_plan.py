@@ -1107,6 +1107,58 @@ def test_what_is_mended_or_leaves_is_no_problem():
     assert _talk_report.problems(found, gone, urls, "occ", present=False) == []
 
 
+TYPO, SET = "https://nc.odd.example", "talk_url: https://nc.example.org"
+TYPED = (
+    "occ belongs to a Nextcloud that calls itself https://nc.example.org (overwrite.cli.url) and does not have the "
+    f"name in {TYPO}, its talk_url in the inventory, among its trusted domains; set talk_url: https://nc.example.org "
+    "in the inventory, or, should it answer at that name, too, add that to its trusted domains first."
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "urls", "expected"),
+    [
+        (server("https://nc.example.org/", ["localhost", "nc.example.org"]), [TYPO], [TYPED]),
+        (server("https://nc.example.org", ["*.example.org"]), [TYPO], [TYPED]),
+        (server("https://nc.example.org", [], host="nc.example.org"), [TYPO], [TYPED]),
+        (server("https://nc.example.org", ["nc.example.org"]), [TYPO, "https://nc.example.org"], [TYPED]),
+        (
+            server("https://nc.example.org", ["nc.example.org"]),
+            ["https://nc.example.org", TYPO],
+            [TYPED.replace("its talk_url", "its talk_urls").replace(f"set {SET}", "correct talk_urls")],
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mend", [False, True])
+def test_a_wrong_name_in_the_inventory_is_not_given_to_the_nextcloud(found, urls, expected, mend):
+    state = _talk.parse(document())
+    assert _talk_report.problems(found, state, urls, "occ", mend=mend) == expected
+    assert _talk_report.problems(found, state, urls, "occ", mend=mend, further=["https://nc.example.org"]) == expected
+    assert _talk_report.problems(found, state, urls, "occ", present=False) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "urls", "left"),
+    [
+        # It is not known by what name the Nextcloud is reached.
+        (server("http://nc.example.org", ["nc.example.org"]), [TYPO], 2),
+        (server("https://nc.example.org", ["other.example.org"]), [TYPO], 2),
+        (server("https://localhost", ["localhost"]), [TYPO], 2),
+        (server("https://192.0.2.7", ["192.0.2.7"]), [TYPO], 2),
+        (server("https://[nc", ["nc.example.org"]), [TYPO], 2),
+        (server("", ["nc.example.org"]), [TYPO], 2),
+        # The Nextcloud knows the name, so that only its own address is another one.
+        (server("https://old.example.org", ["old.example.org", "nc.odd.example"]), [TYPO], 1),
+        (server("https://nc.example.org", ["nc.example.org"]), ["https://nc.example.org"], 0),
+    ],
+)
+def test_where_the_nextcloud_has_no_name_of_its_own_it_is_told_ours(found, urls, left):
+    problems = _talk_report.problems(found, _talk.parse(document()), urls, "occ")
+    assert len(problems) == left
+    assert all("'occ config:system:set " in text for text in problems)
+    _talk_report.refuse_misnamed(found, urls, "occ")
+
+
 def test_every_problem_is_named():
     found_server = _talk_report.Server("31.0.6.2", True, True, "", ("other.example.org",), 1)
     state = _talk.parse({"apps": {"spreed": {"signaling_mode": "internal"}}})

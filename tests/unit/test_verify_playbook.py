@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _secrets
 from test_standin_http import FEATURES, Hpb
 from test_talk_modules import FIRST, Nextcloud
 
@@ -160,7 +162,7 @@ def test_an_error_that_talk_finds_makes_the_verification_fail(bed):
     ) in summary
     # What Talk's host sees tells more than what Talk says.
     why = "The name talk.example.org does not resolve on nc.example.org."
-    mend = "Give talk.example.org an address in the DNS of nc.example.org"
+    mend = "Give talk.example.org an address in the DNS of nc.example.org; where the name is wrong, correct hpb_domain"
     place = summary.index("nc: Talk's own check")
     assert summary[place + 1 : place + 3] == [f"  why   {why}", f"  mend  {mend}"]
     assert summary[place + 3].startswith("  seen  name: ")
@@ -172,7 +174,10 @@ def test_where_all_is_well_nobody_looks_for_causes_unless_told_to(bed):
     assert "[nextcloud_talk.hpb.verify : diagnose |" not in bed.output
     assert bed.run("-e", "verify_diagnose=true") == 0, bed.output
     assert "[nextcloud_talk.hpb.hpb : findings | Keep the causes that a verification found]" in bed.output
-    assert '"hpb_findings": []' in bed.output
+    # The signaling server that Talk has here is on this machine, and so not that of the inventory.
+    (kept,) = (line for line in bed.output.splitlines() if '"hpb_findings"' in line)
+    (finding,) = json.loads(kept.partition(" => ")[2])["ansible_facts"]["hpb_findings"]
+    assert (finding["cause"], finding["status"]) == ("foreign-signaling", "warning")
     # The addresses that the secrets file has beside the secrets are no secrets.
     (look,) = (line for line in bed.output.splitlines() if '"engine_error"' in line)
     assert json.loads(look.partition(" => ")[2])["nextclouds"]["nc"]["url"] == "https://nc.example.org"
@@ -216,6 +221,32 @@ def test_a_narrowed_run_asks_that_instance_only_and_keeps_the_rest_of_the_page(b
     assert bed.run("-e", "instance=client") == 0, bed.output
     assert bed.page.read_text() == text
     assert bed.nextcloud.log.read_text() == ""
+
+
+def test_an_inventory_that_is_not_deployed_is_named_instance_by_instance(bed, monkeypatch):
+    inventory = bed.inventory()
+    inventory["hpb"]["vars"].pop("hpb_secrets")
+    inventory["nextcloud"]["children"]["nc"]["vars"] = {"talk_url": "https://nc.odd.example"}
+    monkeypatch.setattr(bed, "inventory", lambda: inventory)
+    folder = bed.folder / "base" / "secrets"
+    folder.mkdir(mode=0o700, parents=True)
+    own = {key: secrets.token_hex(size // 2) for key, size in _secrets.SHARED.items()}
+    own["instances"] = {
+        id_: {"url": f"https://{id_}.example.org", "backend": secrets.token_hex(32), "turn": secrets.token_hex(32)}
+        for id_ in ("nc", "gone")
+    }
+    (folder / "secrets.json").write_text(json.dumps({"version": 1, **own}))
+    (folder / "secrets.json").chmod(0o600)
+    deployed = [{"id": id_, "url": f"https://{id_}.example.org"} for id_ in ("nc", "gone")]
+    (bed.folder / "base" / "deployed.json").write_text(json.dumps({"instances": deployed}))
+    assert bed.run() != 0
+    for sentence in (
+        "The instance nc is at https://nc.odd.example in the inventory (talk_url, or else its first host), but "
+        "deployed with https://nc.example.org: correct talk_url, or deploy the new address.",
+        "The instance nas (https://nas.example.org) of the inventory is not deployed.",
+        "The instance gone (https://gone.example.org) is deployed, but not in the inventory.",
+    ):
+        assert sentence in bed.output
 
 
 def test_calls_are_placed_with_what_is_known_and_pages_are_named(bed):
