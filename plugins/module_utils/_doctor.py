@@ -21,8 +21,10 @@ from urllib.parse import urlsplit
 
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
     _addresses,
+    _holders,
     _internet,
     _nextcloud_answer,
+    _ports,
     _probe,
     _proxy,
     _setup_check,
@@ -325,8 +327,42 @@ def silent(case: Case, name: str) -> str:
     return ""
 
 
+# The variables of each program's ports; "": those of the web.
+HELD = {
+    "nats": (_ports.NATS[0], _ports.NATS_MONITOR[0]),
+    "janus": (_ports.JANUS[0],),
+    "coturn": (_ports.TURN[0], _ports.TURN_TLS[0]),
+    "coturn443": (_ports.TURN_PROXY[0],),
+    "signalling": (_ports.SIGNALING[0],),
+    "traefik": ("", _ports.FORM[0], _ports.PING[0]),
+}
+
+
+def held(case: Case, name: str) -> dict[str, _holders.Holder]:
+    """Return who holds ports of a program that does not run, as `tcp/443`."""
+    settings = case.context.get("used_ports")
+    uses = _ports.uses(settings) if settings else []
+    own = {f"{what}/{first}" for use in uses if use.variable in HELD[name] for what, first, _last in use.spans}
+    holders = case.part("held").get("holders") or {}
+    return {port: _holders.Holder(**who) for port, who in holders.items() if port in own}
+
+
 def ailment(case: Case, name: str) -> tuple[str, str]:
     """Return what is wrong with a container and what mends it, twice "" when nothing is."""
+    why, mend = of_its_own(case, name)
+    taken = held(case, name) if why and case.container(name).get("state") != "running" else {}
+    if not taken:
+        return why, mend
+    # To start it would only end with the same.
+    beside = _holders.problems(taken, case.context["used_ports"], case.part("held").get("busy") or [])
+    who = and_list(one.text for one in taken.values())
+    return f"{why.rstrip('.')}, and {who} has its ports now.", (
+        f"{' '.join(beside)} Where ours is to have them again, stop what has them and run {RUN}deploy"
+    )
+
+
+def of_its_own(case: Case, name: str) -> tuple[str, str]:
+    """Return what a container itself says is wrong with it and what mends that, twice "" when nothing is."""
     state = case.container(name)
     status, memory = state.get("state", ""), MEMORY.get(name, "its memory")
     deploy = f"{RUN}deploy"
@@ -549,6 +585,9 @@ def renewal(case: Case) -> str:
 
 def certificates(case: Case) -> None:
     """The backend's certificate has expired or is for another name."""
+    if held(case, "traefik"):
+        # What is shown is somebody else's.
+        return
     shown = case.part("certificate")
     seen_by = {id_: (reach.get("certificate") or {}).get("kind", "") for id_, reach in case.reaches.items()}
     now = case.context.get("time") or case.inspection.get("time") or 0

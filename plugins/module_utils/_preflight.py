@@ -15,10 +15,11 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _engine, _holders, _names, _ports
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _engine, _holders, _names, _ours, _ports
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
@@ -131,6 +132,33 @@ def foreign(wanted: dict[str, list[int]], ours: set[int], published: Iterable[st
                 if pid == 0 or not descends(pid, ours):
                     taken[f"{protocol}/{port}"] = pid
     return taken
+
+
+def held_ports(container: Mapping[str, Any]) -> list[str]:
+    """Return the ports that Docker holds for a container, as ``tcp/443``."""
+    # Docker says 443/tcp, and each of our ports has the same number on the host.
+    return ["/".join(reversed(port.split("/"))) for port in container["HostConfig"].get("PortBindings") or {}]
+
+
+def held_by(taken: dict[str, int], entries: Iterable[Mapping[str, Any]]) -> dict[str, _holders.Holder]:
+    """Return who holds each of the ports that `foreign` returns; `entries` are the engine's running containers."""
+    names = {port: process_name(pid) if pid else "" for port, pid in taken.items()}
+    return {port: _holders.holder(port, names[port], pid, entries, descends) for port, pid in taken.items()}
+
+
+def busy(taken: dict[str, int]) -> list[str]:
+    """Return all ports on which something listens, as ``tcp/443``; nothing where none of ours is taken."""
+    table = listening() if taken else {}
+    return [f"{protocol}/{port}" for protocol, ports in table.items() for port in ports]
+
+
+def inspected(run: Callable[..., tuple[int, str, str]], what: str, listing: list[str]) -> list[dict[str, Any]]:
+    """Return the containers or networks that the engine lists, as it describes them; `run` starts a program."""
+    code, out, _err = run(["docker", *listing, "--quiet", "--no-trunc"])
+    if code != 0 or not out.split():
+        return []
+    _code, found, _err = run(["docker", what, "inspect", *out.split()])
+    return _ours.entries(found)
 
 
 def routes(text: str) -> list[tuple[str, str]]:

@@ -269,7 +269,6 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noq
     _evidence,
     _fallback,
     _features,
-    _holders,
     _internet,
     _ipv6,
     _names,
@@ -290,33 +289,6 @@ def engine(module: AnsibleModule) -> tuple[str, str]:
         return "", ""
     code, out, err = module.run_command([docker, "version", "--format", "{{.Server.Version}}"])
     return (out.strip(), "") if code == 0 else ("", err.strip().splitlines()[-1] if err.strip() else "no answer")
-
-
-def inspected(module: AnsibleModule, what: str, listing: list[str]) -> list[dict]:
-    """Return all containers or networks of the engine, as it describes them."""
-    code, out, _err = module.run_command(["docker", *listing, "--quiet", "--no-trunc"])
-    if code != 0 or not out.split():
-        return []
-    _code, found, _err = module.run_command(["docker", what, "inspect", *out.split()])
-    return _ours.entries(found)
-
-
-def held_ports(container: dict) -> list[str]:
-    """Return the ports that Docker holds for a container, as ``tcp/443``."""
-    # Docker says 443/tcp, and each of our ports has the same number on the host.
-    return ["/".join(reversed(port.split("/"))) for port in container["HostConfig"].get("PortBindings") or {}]
-
-
-def holders(taken: dict[str, int], entries: list[dict]) -> dict[str, _holders.Holder]:
-    """Return who holds each of these ports, by its process. `entries` are the containers of the engine."""
-    names = {port: _preflight.process_name(pid) if pid else "" for port, pid in taken.items()}
-    return {port: _holders.holder(port, names[port], pid, entries, _preflight.descends) for port, pid in taken.items()}
-
-
-def busy(taken: dict[str, int]) -> list[str]:
-    """Return all ports on which something listens, as ``tcp/443``; nothing where none of ours is taken."""
-    table = _preflight.listening() if taken else {}
-    return [f"{protocol}/{port}" for protocol, ports in table.items() for port in ports]
 
 
 def settled(module: AnsibleModule, containers: dict[str, dict], record: dict[str, dict], base: Path) -> dict[str, str]:
@@ -472,9 +444,13 @@ def main() -> None:
         networks_wanted(wanted["subnet"]),
         sorted(record["containers"]),
     )
-    entries = inspected(module, "container", ["ps", "--all"]) if version else []
+    entries = _preflight.inspected(module.run_command, "container", ["ps", "--all"]) if version else []
     everything = [_ours.Container.of(entry) for entry in entries]
-    networks = [_ours.Network.of(one) for one in inspected(module, "network", ["network", "ls"])] if version else []
+    networks = (
+        [_ours.Network.of(one) for one in _preflight.inspected(module.run_command, "network", ["network", "ls"])]
+        if version
+        else []
+    )
     containers = {
         one.service: entry
         for one, entry in zip(everything, entries)
@@ -483,7 +459,7 @@ def main() -> None:
     taken = _preflight.foreign(
         {"tcp": wanted["tcp_ports"], "udp": wanted["udp_ports"]},
         {one["State"]["Pid"] for one in containers.values()},
-        {port for one in containers.values() for port in held_ports(one)},
+        {port for one in containers.values() for port in _preflight.held_ports(one)},
     )
     facts = {
         "architecture": platform.machine(),
@@ -504,8 +480,8 @@ def main() -> None:
         "media_ip6": address6,
         "own_ip6": [one.text for one in _ipv6.own_addresses(inet6)],
         "proxy_error": proxy_error,
-        "taken": holders(taken, [entry for entry in entries if (entry.get("State") or {}).get("Running")]),
-        "busy": busy(taken),
+        "taken": _preflight.held_by(taken, [entry for entry in entries if (entry.get("State") or {}).get("Running")]),
+        "busy": _preflight.busy(taken),
         "ephemeral": _preflight.ephemeral(),
         "overlapping": _preflight.overlapping(
             wanted["subnet"], _preflight.routes(table("route")), [one.interface for one in networks if one.ours]

@@ -60,6 +60,11 @@ options:
     description: Port of the signaling server on its address.
     type: int
     default: 8080
+  used_ports:
+    description: The ports of the backend, hpb_used_ports of the role hpb. For programs that do not run it is looked who
+      holds theirs. Empty is not looked.
+    type: dict
+    default: {}
   addresses:
     description: Where the programs are reached on their host.
     type: dict
@@ -129,6 +134,13 @@ containers:
     - For each container what it is called in the engine (C(name)), its C(state) (C(missing) when there is none),
       C(health), C(health_output), C(exit_code), C(oom_killed), C(error), C(started_at), C(finished_at), C(restarts),
       C(restart_policy), C(image), and C(log), the last lines of its log that tell of trouble.
+  type: dict
+  returned: success
+held:
+  description:
+    - Where a program of ours does not run, who else holds ports of ours - C(holders), for each port such as C(tcp/443)
+      the C(process), and C(container), C(image), C(project) (of compose) and C(network) of one that is in a container,
+      and C(busy), all ports on which something listens.
   type: dict
   returned: success
 signalling:
@@ -210,6 +222,8 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (  # noqa: E402
     _evidence,
     _packet_filter,
+    _ports,
+    _preflight,
     _record,
     _reload,
 )
@@ -291,6 +305,23 @@ class Look:
                 _code, out, err = self.module.run_command(argv)
                 state["log"] = _evidence.log_tail(name, out + err, self.module.params["secrets"])
         return found
+
+    def held(self, containers: dict[str, Any]) -> dict[str, Any]:
+        """Return who else holds ports of ours while a program of ours does not run, and all ports in use."""
+        settings = self.module.params["used_ports"]
+        if not settings or all(state["state"] == "running" for state in containers.values()):
+            return {"holders": {}, "busy": []}
+        wanted: dict[str, list[int]] = {"tcp": [], "udp": []}
+        for use in _ports.uses(settings):
+            for protocol, first, last in use.spans:
+                wanted[protocol] += [first] if first == last else []
+        entries = _preflight.inspected(self.module.run_command, "container", ["ps"])
+        names = {state["name"] for state in containers.values() if state["state"] == "running"}
+        own = [entry for entry in entries if str(entry.get("Name", "")).lstrip("/") in names]
+        published = {port for entry in own for port in _preflight.held_ports(entry)}
+        taken = _preflight.foreign(wanted, {entry["State"]["Pid"] for entry in own}, published)
+        found = _preflight.held_by(taken, entries)
+        return {"holders": {port: who._asdict() for port, who in found.items()}, "busy": _preflight.busy(taken)}
 
     def signalling(self) -> dict[str, Any]:
         """Return what the signaling server says to its own host."""
@@ -467,6 +498,7 @@ def main() -> None:
             "signalling_port": {"type": "int", "default": 8080},
             "nats_monitor_port": {"type": "int", "default": 8222},
             "janus_port": {"type": "int", "default": 8188},
+            "used_ports": {"type": "dict", "default": {}},
             "addresses": {
                 "type": "dict",
                 "options": {name: {"type": "str", "default": _evidence.LOOPBACK} for name in ASKED},
@@ -490,6 +522,7 @@ def main() -> None:
         time=began,
         engine_error=error,
         containers=containers,
+        held=look.held(containers),
         signalling=look.signalling(),
         nats=look.nats(),
         janus=janus,

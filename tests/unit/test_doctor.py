@@ -19,8 +19,15 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.nextcloud_talk.hpb.plugins.filter import diagnose as diagnose_filter
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _doctor, _probe, _setup_check, _user
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
+    _doctor,
+    _holders,
+    _probe,
+    _setup_check,
+    _user,
+)
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._talk_client import Unwanted
+from test_ports import USUAL as PORTS
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "doctor.json").read_text(encoding="utf-8"))
 HOST = "talk.example.org"
@@ -153,6 +160,24 @@ def server_has_another_secret(scene):
 def killed_for_memory(scene):
     scene.inspection["containers"]["janus"].update(state="exited", exit_code=137, oom_killed=True)
     scene.fail_all("direct", _probe.no_description("offer", "timeout", ""))
+
+
+def others_have_its_ports(name, process, *ports, container=""):
+    """A container of ours is stopped, and another program or container listens where it would."""
+
+    def build(scene):
+        scene.inspection["containers"][name].update(state="exited", exit_code=0)
+        image = f"{container}:2" if container else ""
+        holder = _holders.Holder(process, container, image, "shop" if container else "")._asdict()
+        scene.inspection["held"] = {"holders": dict.fromkeys(ports, holder), "busy": [*ports, "tcp/22"]}
+        scene.context["used_ports"] = PORTS
+        if name == "traefik":
+            scene.fail("all", "welcome", _probe.bad_certificate(certificate_error(62, "Hostname mismatch"), HOST))
+            scene.inspection["certificate"] = {"kind": "wrong_name", "names": ["www.example.org"], "not_after": 0}
+        else:
+            scene.fail_all("direct", _probe.no_description("offer", "timeout", ""))
+
+    return build
 
 
 def crash_loop(scene):
@@ -741,6 +766,16 @@ TABLE = [
     (recorded("signalling"), "signalling-down", "all", "signalling is stopped", "docker start signalling"),
     (recorded("traefik"), "traefik-down", "all", "traefik is stopped", "docker start traefik"),
     (made(killed_for_memory), "janus-down", "all", "killed for want of memory", "Raise janus_memory"),
+    (made(others_have_its_ports("traefik", "apache2", "tcp/80", "tcp/443")), "traefik-down", "all",
+     "traefik is stopped (code 0), and apache2 has its ports now.",
+     "set traefik_enabled: false and hpb_proxy: apache for the group hpb; the run then writes what belongs into its "
+     "configuration, and says where. Where ours is to have them again, stop what has them and run"),
+    (made(others_have_its_ports("janus", "docker-proxy", "tcp/8188", container="media")), "janus-down", "all",
+     "janus is stopped (code 0), and the container media (image media:2, of the compose project shop) has its ports",
+     "set hpb_janus_port: 8189 for the group hpb"),
+    # Those of another program of ours say nothing about this one.
+    (made(others_have_its_ports("janus", "apache2", "tcp/443")), "janus-down", "all", "janus is stopped (code 0).",
+     f"On {HOST}: docker start janus"),
     (made(crash_loop), "coturn-down", "all", "ends again and again right after its start (code 255)", "its log says"),
     (made(coturn_for_443_stopped), "coturn443-down", "all", "coturn443 is stopped (code 1)", "docker start coturn443"),
     (made(turn_name_leads_elsewhere), "turn-address", "all",
