@@ -888,6 +888,26 @@ def foreign_signaling(case: Case) -> None:
         case.found("foreign-signaling", rows, why, mend, **place)
 
 
+def turn_in_talk(case: Case) -> None:
+    """Talk has TURN servers of others only, or none, so nobody is told of ours."""
+    ours = _talk.same_address(str(case.context.get("turn_server") or ""))
+    for id_, instance in case.instances.items():
+        entries = (instance.get("talk") or {}).get("turn_servers")
+        if not ours or entries is None:
+            continue
+        servers = unique(str(one.get("server", "")) for one in entries)
+        if ours in map(_talk.same_address, servers):
+            continue
+        has = f" (it has {' and '.join(servers)})" if servers else ""
+        why = (
+            f"Talk does not have our TURN server {ours}{has}, so who comes from a network that lets no media through "
+            "by udp is neither seen nor heard."
+        )
+        rows = case.failed("user-turn", instance=id_)
+        place = {"instance": id_, "step": CHECK, "what": "TURN servers in Talk", "warning": True}
+        case.found("turn-not-in-talk", rows, why, f"Run {RUN}register -e instance={id_}", **place)
+
+
 def brute_force(case: Case) -> None:
     """A Nextcloud delays or refuses the HPB, since it has counted wrong secrets of its address."""
     for id_, instance in case.instances.items():
@@ -1446,6 +1466,7 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     misnamed,
     own_address,
     foreign_signaling,
+    turn_in_talk,
     brute_force,
     to_nextcloud,
     https_closed,

@@ -355,6 +355,14 @@ def foreign_servers(*urls):
     return fault
 
 
+def turn_in_talk(*servers):
+    def fault(scene):
+        entries = [{"schemes": "turn", "server": server, "protocols": "udp,tcp"} for server in servers]
+        scene.instance("nc")["talk"]["turn_servers"] = entries
+
+    return fault
+
+
 def foreign_server_only(scene):
     scene.instance("nc")["talk"]["signaling_servers"] = [{"server": "https://hpb-old.example.org", "verify": True}]
 
@@ -844,6 +852,10 @@ TABLE = [
     (made(foreign_servers("https://a.example.org", "https://b.example.org/x/")), "foreign-signaling", "nc",
      "Talk has https://a.example.org and https://b.example.org/x/ as signaling servers beside ours.",
      "occ talk:signaling:delete https://a.example.org && occ talk:signaling:delete https://b.example.org/x/, or set"),
+    (made(turn_in_talk()), "turn-not-in-talk", "nc", "Talk does not have our TURN server turn.example.org:3478, so who",
+     f"Run {_doctor.RUN}register -e instance=nc"),
+    (made(turn_in_talk("turn.old.example:3478")), "turn-not-in-talk", "nc",
+     "Talk does not have our TURN server turn.example.org:3478 (it has turn.old.example:3478), so", "register"),
     (made(foreign_server_only), "foreign-signaling", "nc",
      "Talk has https://hpb-old.example.org as signaling server and not ours, so no call", "register -e instance=nc"),
     (made(foreign_server_that_talk_calls_an_error), "foreign-signaling", "nc", "beside ours", "talk:signaling:delete"),
@@ -955,6 +967,11 @@ TABLE = [
     (made(nobody_knows), "unknown", "nc", "expected invalid_ticket. The cause is not known.", "Look at the"),
     (made(seen_by_talk_alone), "as-seen", "nc", "two signaling servers", ""),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("servers", [("turn.example.org:3478",), ("turn.old.example:3478", "TURN.example.org:3478")])
+def test_turn_servers_of_others_beside_ours_are_nobodys_business(servers):
+    assert made(turn_in_talk(*servers))().findings() == []
 
 
 @pytest.mark.parametrize("fault", [nats_paused, nats_stopped_in_its_container, nats_given_up, serverinfo_without_nats])

@@ -23,6 +23,7 @@ PLAY = """
   tasks:
     - ansible.builtin.import_role: {name: nextcloud_talk.hpb.hpb, tasks_from: inventory}
     - ansible.builtin.import_role: {name: nextcloud_talk.hpb.traefik, tasks_from: preflight}
+    - ansible.builtin.import_role: {name: nextcloud_talk.hpb.signalling, tasks_from: preflight}
     # For its variables only.
     - ansible.builtin.import_role: {name: nextcloud_talk.hpb.coturn, tasks_from: certificate_wait}
       when: false
@@ -252,6 +253,10 @@ REFUSED = {
         {"janus_max_port": 62000},
         "janus_min_port to janus_max_port is 20000-62000, expected ports of its own: udp/61000-62000 are for media",
     ),
+    "few": ({"janus_max_port": 20002}, "janus_max_port is 20002, expected 4 ports at least for media of Janus"),
+    "picture": ({"signalling_stream_bitrate": 1}, "signalling_stream_bitrate is '1', expected bit/s from 64000"),
+    "screen": ({"signalling_screen_bitrate": "2 Mbit"}, "signalling_screen_bitrate is '2 Mbit', expected bit/s"),
+    "silent": ({"signalling_connections_per_host": 0}, "'0', expected a whole number from 1, or the signaling server"),
     "share": (
         {"hpb_turn_443_domain": "turn443.example.org", "coturn_443_ports": 5000},
         "coturn_443_ports is '5000', expected 1 to 4535 of the 4536 ports 61000-65535",

@@ -174,10 +174,11 @@ def test_where_all_is_well_nobody_looks_for_causes_unless_told_to(bed):
     assert "[nextcloud_talk.hpb.verify : diagnose |" not in bed.output
     assert bed.run("-e", "verify_diagnose=true") == 0, bed.output
     assert "[nextcloud_talk.hpb.hpb : findings | Keep the causes that a verification found]" in bed.output
-    # The signaling server that Talk has here is on this machine, and so not that of the inventory.
+    # The signaling server that Talk has here is on this machine, and so not that of the inventory; and it has no TURN.
     (kept,) = (line for line in bed.output.splitlines() if '"hpb_findings"' in line)
-    (finding,) = json.loads(kept.partition(" => ")[2])["ansible_facts"]["hpb_findings"]
-    assert (finding["cause"], finding["status"]) == ("foreign-signaling", "warning")
+    findings = json.loads(kept.partition(" => ")[2])["ansible_facts"]["hpb_findings"]
+    assert [finding["cause"] for finding in findings] == ["foreign-signaling", "turn-not-in-talk"]
+    assert {finding["status"] for finding in findings} == {"warning"}
     # The addresses that the secrets file has beside the secrets are no secrets.
     (look,) = (line for line in bed.output.splitlines() if '"engine_error"' in line)
     assert json.loads(look.partition(" => ")[2])["nextclouds"]["nc"]["url"] == "https://nc.example.org"
