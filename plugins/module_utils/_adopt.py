@@ -285,7 +285,8 @@ def _servers(files: Files, project: Project) -> list[Installation]:
                 needed = [part for part in parts if part in service.depends_on]
                 number = servers.index(service) if len(parts) == len(servers) else 0
                 one.kinds[kind] = (needed or parts[number : number + 1] or [""])[0]
-        one.kinds["proxy"] = next((part.name for part in project.of_kind("proxy")), "")
+        for kind in ("proxy", "form"):
+            one.kinds[kind] = next((part.name for part in project.of_kind(kind)), "")
         found.append(one)
     return found
 
@@ -365,7 +366,7 @@ def _packages(files: Files, projects: Sequence[Project], entry: str) -> list[Ins
 
 def _note_others(files: Files, projects: Sequence[Project], found: Sequence[Installation]) -> None:
     """Name the services that are no part of the backend, and the programs of a backend that are left alone."""
-    used = {(id(one.project), name) for one in found for name in one.kinds.values()}
+    used = {(id(one.project), name) for one in found for kind, name in one.kinds.items() if kind != "form"}
     others = []
     for project in projects:
         for service in project.services.values():

@@ -50,6 +50,7 @@ KINDS = {
     "eturnal": (("eturnal",), ("eturnal",)),
     "coturn": (("coturn", "turnserver"), ("coturn", "turn", "turnserver")),
     "nats": (("nats",), ("nats",)),
+    "form": (("nginx-proxy-manager", "npmplus", "zoraxy", "cloudflared"), ()),
     "proxy": (("traefik", "nginx", "caddy", "haproxy", "httpd", "swag"), ("traefik", "proxy", "nginx", "caddy")),
 }
 # Words of images that belong to a program and are not it.
@@ -143,6 +144,18 @@ class Service:
     raw: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def container_name(self) -> str:
+        """Return the name that its container is given, "" where compose makes one: PROJECT-SERVICE-1."""
+        return str(self.raw.get("container_name") or "")
+
+    @property
+    def restart(self) -> str:
+        """Return what makes its container start again: no, always, on-failure or unless-stopped, "" for no."""
+        policy = _mapping(_mapping(self.raw.get("deploy")).get("restart_policy")).get("condition")
+        said = str(policy or self.raw.get("restart") or "")
+        return {"any": "always", "none": "no"}.get(said, said)
+
+    @property
     def on_host_network(self) -> bool:
         return self.raw.get("network_mode") == "host"
 
@@ -190,6 +203,11 @@ class Project:
     def of_kind(self, kind: str) -> list[Service]:
         """Return the services of a kind in `KINDS`."""
         return [service for name, service in self.services.items() if self.kinds[name] == kind]
+
+    @property
+    def called(self) -> str:
+        """Return what compose calls it: by itself like its directory."""
+        return self.name or re.sub(r"[^a-z0-9_-]", "", posixpath.basename(self.directory).lower()).lstrip("_-")
 
     @property
     def ours(self) -> list[Service]:
@@ -698,9 +716,8 @@ def _sources(project: Project, source: str) -> list[str]:
     device = str(_mapping(definition.get("driver_opts")).get("device") or "")
     if device.startswith("/"):
         return [device]
-    folder = re.sub(r"[^a-z0-9_-]", "", posixpath.basename(project.directory).lower())
     names = [str(definition.get("name") or ""), source] if definition.get("external") or definition.get("name") else []
-    names += [f"{project.name or folder}_{source}"]
+    names += [f"{project.called}_{source}"]
     start = f"{VOLUMES}/"
     known = {place[len(start) :].partition("/")[0] for place in project.files.texts if place.startswith(start)}
     alike = [name for name in known if name.endswith(f"_{source}")]

@@ -373,7 +373,7 @@ def _no_health(found: Installation) -> list[str]:
 
 
 def _fixed_names(found: Installation) -> list[str]:
-    names = [service for service in found.services.values() if service.raw.get("container_name")]
+    names = [service for service in found.services.values() if service.container_name]
     # All of them named is a convention; some of them is an accident. All-in-One has names for all.
     return [f"service {service.name}" for service in names] if len(names) < len(found.services) else []
 
@@ -715,7 +715,8 @@ DEFECTS = (
         _fixed_names,
         "A container name is fixed for some services.",
         "A second one of its kind on the host collides with it.",
-        "all containers have one name each, which the preflight checks.",
+        "a name that another container has is refused before anything is changed, that container is left alone, and "
+        "hpb_container_prefix gives ours other names.",
     ),
     Defect(
         29,

@@ -23,7 +23,7 @@ from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import (
 )
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt import Backend, Installation
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_compose import COMPOSE, AdoptError, Project
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_settings import FILL_IN, Words, scalar
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt_settings import FILL_IN, Names, Words, scalar
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._backends import BITRATES, NOT_INSTANCES, SECTIONS
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._network import UrlError, normalize_url
 
@@ -32,6 +32,9 @@ _TAKEN = {name.lower() for name in NOT_INSTANCES} | SECTIONS
 
 # Ways to reach the host that are taken over into the new inventory; never a password.
 CONNECTION = ("ansible_host", "ansible_port", "ansible_user", "ansible_connection", "ansible_become")
+
+# Kinds of services that may serve more than the backend.
+_FRONTS = ("proxy", "form")
 
 # Where STUN and TURN are everywhere.
 TURN_PORT = 3478
@@ -99,11 +102,13 @@ def adopt(found: Sequence[Installation], host: Mapping[str, Any], into: str, sec
             "\n".join(["None of the Nextclouds can be taken over:", *words.refused]), [*words.changed, *main.notes]
         )
     document = _document(instances, words)
-    settings = _adopt_settings.settings(main, domain, words)
+    names = _adopt_settings.names(found, _adopt_settings.front(main))
+    settings = _adopt_settings.settings(main, domain, words, names)
+    _say_who_keeps_a_name(names, words)
     _say_what_moves(found, main, domain, instances, words)
     defects = _adopt_defects.find(found)
     hosts = _hosts(main, instances, name, host, words)
-    steps = _steps(found, instances, host, into, secrets_file)
+    steps = _steps(found, main, instances, names=names, host=host, into=into, secrets_file=secrets_file)
     notes = [*words.changed, *words.refused, *main.notes]
     report = _Report(found, instances, document, words, notes, defects, steps)
     return Adopted(
@@ -183,6 +188,19 @@ def _instances(found: Sequence[Installation], hpb: str, words: Words) -> list[In
         instance.numbers = _numbers(backend, words)
         result.append(instance)
     return result
+
+
+def _say_who_keeps_a_name(names: Names, words: Words) -> None:
+    """Say which containers of the old installation have names of ours, and what ours are called beside them."""
+    if names.taken:
+        have, keep, them = (
+            ("have names", "They keep them", "them") if names.taken[1:] else ("has a name", "It keeps it", "it")
+        )
+        words.changed.append(
+            f"Of the old containers {', '.join(names.taken)} {have} of ours. {keep}: ours are called "
+            f"{', '.join(names.ours)} (hpb_container_prefix). Stop {them} and do not remove {them}: the way back "
+            f"starts {them} again."
+        )
 
 
 def _say_what_moves(
@@ -389,7 +407,10 @@ def _host_of(instance: Instance) -> str:
 
 def _steps(
     found: Sequence[Installation],
+    main: Installation,
     instances: Sequence[Instance],
+    *,
+    names: Names,
     host: Mapping[str, Any],
     into: str,
     secrets_file: str,
@@ -416,10 +437,19 @@ def _steps(
     ]
     projects = list({id(one.project): one.project for one in found}.values())
     for project in projects:
-        steps.append(_stop(project, [one for one in found if one.project is project], where))
+        steps.append(_stop(project, [one for one in found if one.project is project], where, names))
     steps.append(("Deploy, register and prove it with a call for each Nextcloud.", f"{playbook}.site"))
     ways = dict.fromkeys(one.files.shown(way.place) for one in found for way in one.routes)
-    if ways and not _adopt_settings.front(found[0]).own:
+    front = _adopt_settings.front(main)
+    if front.form:
+        steps.append(
+            (
+                f"Enter into {front.name} what that run prints at its end, in the place of what leads to the old "
+                f"server, and run it again.",
+                f"{playbook}.site",
+            )
+        )
+    elif ways and not front.own:
         steps.append(
             (
                 f"In the proxy ({', '.join(ways)}) replace what leads to the old server by what that run prints at "
@@ -444,42 +474,51 @@ def _steps(
     return steps
 
 
-def _stop(project: Project, found: Sequence[Installation], where: str) -> tuple[str, str]:
+def _stop(project: Project, found: Sequence[Installation], where: str, names: Names) -> tuple[str, str]:
     """Return how the old programs of a project are stopped, and what the way back is."""
+    back = f"The way back is docker stop {' '.join(names.ours)}, and then"
     if found[0].all_in_one and not project.names:
         return (
             f"Switch off the Talk of All-in-One on {where}: start its master container with "
             f"NEXTCLOUD_KEEP_DISABLED_APPS=true, without which it removes the app Talk as well, and take Nextcloud "
-            f"Talk off in its interface. This ends calls. The way back is to put it on there, after our containers "
-            f"were stopped.",
+            f"Talk off in its interface. This ends calls. {back} to put it on there.",
             "",
         )
     if found[0].native:
         units = " ".join(_adopt.units(found[0]))
         return (
             f"Stop the old programs on {where}, for good, so that a reboot does not bring them back. This ends calls. "
-            f"The way back is systemctl enable --now {units}, after our containers were stopped.",
+            f"{back} systemctl enable --now {units}.",
             f"systemctl disable --now {units}",
         )
     front = _adopt_settings.front(found[0])
-    used = {one.kinds[kind] for one in found for kind in one.kinds if kind != "proxy" or front.own} - {""}
-    ours = [name for name in project.services if name in used]
+    used = {
+        one.kinds[kind] for one in found for kind in one.kinds if kind not in _FRONTS or front.own and kind == "proxy"
+    }
+    ours = [service for name, service in project.services.items() if name in used]
+    called = " ".join(service.name for service in ours)
     if re.search(r"/compose/\d+(/v\d+)?$", project.directory):
         return (
-            f"In Portainer on {where} stop the containers of {', '.join(ours)}, or their stack where it has nothing "
-            f"else. This ends calls. The way back is to start them there, after our containers were stopped.",
+            f"In Portainer on {where} stop the containers of {called.replace(' ', ', ')}, not their stack: stopping "
+            f"that removes them. One with restart: always comes back with Docker or a reboot: set it to unless stopped "
+            f"before. This ends calls. {back} to start them there.",
             "",
         )
     files = [posixpath.relpath(name, project.directory) for name in project.names]
     standard = files[0] in COMPOSE or project.variables.get("COMPOSE_FILE")
     compose = "docker compose" + ("" if standard else "".join(f" -f {name}" for name in files))
-    whole = len(ours) == len(project.services)
-    names = "" if whole else " " + " ".join(ours)
-    command = f"{compose} down" if whole else f"{compose} rm --stop --force{names}"
+    # One with a profile is started and stopped by its name alone.
+    whole = len(ours) == len(project.services) and not any(service.raw.get("profiles") for service in ours)
+    suffix = "" if whole else f" {called}"
+    returning = " ".join(service.name for service in ours if service.restart == "always")
+    command, why = f"{compose} stop{suffix}", ""
+    if returning:
+        command = f"docker update --restart unless-stopped $({compose} ps --all --quiet {returning}) && {command}"
+        why = " One with restart: always comes back with Docker or a reboot; hence the first command."
     aside = " Set TALK_ENABLED and REMOVE_DISABLED_APPS to no in its .env before." if found[0].all_in_one else ""
     return (
-        f"Stop the old containers on {where}, without -v, so that their volumes stay. This ends calls.{aside} "
-        f"The way back is {compose} up -d{names}, after our containers were stopped.",
+        f"Stop the old containers on {where}, and do not remove them (no down, no rm).{why} This ends calls.{aside} "
+        f"{back} {compose} start{suffix}.",
         f"cd {project.directory} && {command}",
     )
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _adopt, _ports
+from ansible_collections.nextcloud_talk.hpb.plugins.module_utils import _adopt, _ours, _ports, _proxy
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._adopt import Installation
 from ansible_collections.nextcloud_talk.hpb.plugins.module_utils._backends import BITRATES
 
@@ -29,6 +29,18 @@ _PRIVATE = (
 
 # What hpb_path takes (`_proxy`).
 _PATH = re.compile(r"(/[A-Za-z0-9_-]+)*")
+
+# Proxies that are only a form, by words of their images; see the role proxy.
+_FORMS = {
+    "nginx-proxy-manager": "Nginx Proxy Manager",
+    "npmplus": "NPMplus",
+    "zoraxy": "Zoraxy",
+    "cloudflared": "Cloudflare Tunnel",
+}
+# Where a NAS has what people put on it (Synology, QNAP, Unraid): there its own panel is the proxy.
+_NAS = re.compile(r"/volume\d+/|/share/|/mnt/user/")
+# Where our own Traefik listens for such a proxy (the role hpb, hpb_proxy_port).
+_FORM_PORT = 8084
 
 # The ports of a backend of which nothing is changed; see `_ports`.
 _USED = {
@@ -60,12 +72,21 @@ class Words:
 
 @dataclass
 class Front:
-    """Who has ports 80 and 443: our own Traefik, or the proxy that is there, as hpb_proxy calls it ("": not known)."""
+    """Who has ports 80 and 443: our own Traefik, or the proxy that is there, as hpb_proxy calls it ("": not known).
+
+    name: what people call a proxy that is only a form.
+    """
 
     own: bool
     kind: str = ""
     why: str = ""
     then: str = "goes on serving the name"
+    name: str = ""
+
+    @property
+    def form(self) -> bool:
+        """Whether it is only a form, which passes everything on to our own Traefik."""
+        return self.kind == _proxy.FORM
 
 
 class _Lines:
@@ -82,7 +103,7 @@ class _Lines:
         self.words.fill_in.append(f"{name} in group_vars/hpb.yml: {why}")
 
 
-def settings(found: Installation, domain: str, words: Words) -> str:
+def settings(found: Installation, domain: str, words: Words, names: Names) -> str:
     """Return group_vars/hpb.yml. `domain` is the name of the signaling server, "" if it is not known."""
     file = _Lines(words)
     file.lines += ["---", f"# From {found.path}, by the playbook adopt. The role hpb explains all variables.", ""]
@@ -102,6 +123,11 @@ def settings(found: Installation, domain: str, words: Words) -> str:
     if "hpb_turn_port" in ports:
         file.say("hpb_turn_port", ports["hpb_turn_port"])
     _path(found, who, file)
+    if names.prefix:
+        keep = "keep their names" if names.taken[1:] else "keeps its name"
+        file.say(
+            _ours.PREFIX, names.prefix, f"of the old containers {_and(names.taken)} {keep}; ours: {names.ours[0]}, ..."
+        )
     file.lines.append("")
     _who_serves(found, who, file, ports)
     if "hpb_turn_tls_port" in ports and who.own:
@@ -118,6 +144,35 @@ def settings(found: Installation, domain: str, words: Words) -> str:
         if value.isdigit() and BITRATES[0] <= int(value) <= BITRATES[1]:
             file.say(name, int(value), "bit/s, for an instance that names none")
     return "\n".join(file.lines) + "\n"
+
+
+@dataclass
+class Names:
+    """What our containers are called, in the order in which they are stopped, and the prefix of these names.
+
+    taken: the containers of the old installation that have names of ours; where there are none, there is no prefix.
+    """
+
+    ours: list[str]
+    prefix: str = ""
+    taken: list[str] = field(default_factory=list)
+
+
+def names(found: Sequence[Installation], who: Front) -> Names:
+    """Return how our containers are called beside those of the old installation, which keep their names."""
+    traefik = ["traefik"] if who.own or who.form else []
+    services = ["signalling", "coturn", "janus", "nats", *traefik]
+    projects = {id(one.project): one.project for one in found}.values()
+    there = [
+        _ours.Container(service.container_name)
+        for project in projects
+        for service in project.services.values()
+        if service.container_name
+    ]
+    claim = _ours.Claim(services, "", "", {})
+    taken = [one.name for kind in claim.strangers(there) for one in kind]
+    prefix = claim.proposal(there, []) if taken else ""
+    return Names([prefix + service for service in services], prefix, taken)
 
 
 def turn_port(found: Installation) -> int:
@@ -148,9 +203,11 @@ def _port_of(found: Installation, option: str) -> int:
 def _ports_taken(found: Installation, who: Front, words: Words) -> dict[str, int]:
     """Return the ports that differ from ours and can be taken; of the others is said what they collide with."""
     wanted = [("hpb_turn_port", "turn", turn_port(found)), ("hpb_turn_tls_port", "turn_tls", tls_port(found))]
-    if not who.own and found.port:
+    if who.form and found.port:
+        wanted.append(("hpb_proxy_port", "form", found.port))
+    elif not who.own and found.port:
         wanted.append(("hpb_signaling_port", "signaling", found.port))
-    used: dict[str, Any] = {**_USED, "own": who.own}
+    used: dict[str, Any] = {**_USED, "own": who.own, "form": _FORM_PORT if who.form else 0}
     taken = {}
     for name, key, port in wanted:
         problems = _ports.problems({**used, key: port})
@@ -190,17 +247,44 @@ def _path(found: Installation, who: Front, file: _Lines) -> None:
 
 def front(found: Installation) -> Front:
     """Return who has ports 80 and 443."""
-    proxy, server = found.service("proxy"), found.server
+    proxy, server, port = found.service("proxy"), found.server, found.port
     if proxy is None and _adopt.http_rules(server):
         return Front(False, "traefik_labels", "A Traefik that is no part of the old installation")
     if found.routes and (proxy is None or found.native):
         way = found.routes[0]
+        if way.kind == _proxy.FORM:
+            return _form(_FORMS["nginx-proxy-manager"], f" (file {found.files.shown(way.place)})")
         return Front(False, way.kind, f"The proxy with the file {found.files.shown(way.place)}")
     if found.all_in_one:
         return Front(False, "", "Nextcloud All-in-One, or the proxy before it,", "has to serve hpb_domain as well")
-    if proxy is None and server and found.port:
-        return Front(False, "", "A proxy that is no part of the old installation")
+    form = found.service("form")
+    if proxy is None and form is not None:
+        return _form(_form_name(form.image), f" (service {form.name})")
+    if proxy is None and server and port:
+        return _form_elsewhere(found) or Front(False, "", "A proxy that is no part of the old installation")
     return Front(True)
+
+
+def _form(name: str, where: str = "") -> Front:
+    return Front(False, _proxy.FORM, f"{name}{where}", name=name)
+
+
+def _form_name(image: str) -> str:
+    """Return what people call the proxy of an image that is only a form, "" for any other image."""
+    repository = image.partition("@")[0].rpartition("/")[2].partition(":")[0].lower()
+    return next((name for word, name in _FORMS.items() if word in repository), "")
+
+
+def _form_elsewhere(found: Installation) -> Front | None:
+    """Return a proxy that is only a form and serves the name as far as can be known: one of a compose file beside the
+    installation, or the panel of a NAS, which has no file.
+    """
+    for place, text in sorted(found.files.texts.items()):
+        if place.endswith((".yml", ".yaml")):
+            for image in re.findall(r"(?m)^[^#\n]*\bimage[\"']?:\s*[\"']?([^\s\"',}]+)", text):
+                if _form_name(image):
+                    return _form(_form_name(image), f" (file {found.files.shown(place)})")
+    return _form("the panel of this NAS") if _NAS.match(found.path) else None
 
 
 def _who_serves(found: Installation, who: Front, file: _Lines, ports: dict[str, int]) -> None:
@@ -208,23 +292,56 @@ def _who_serves(found: Installation, who: Front, file: _Lines, ports: dict[str, 
     if who.own:
         _own_traefik(found, file)
         return
+    if who.form:
+        _before_our_traefik(found, who, file, ports.get("hpb_proxy_port", _FORM_PORT))
+        return
     file.lines.append(f"# {who.why} has ports 80 and 443, and {who.then}.")
     file.say("traefik_enabled", False)
     if who.kind == "traefik_labels":
         file.say("hpb_proxy", "traefik_labels", "needs Traefik 3.4; see the role proxy for others")
         _docker_traefik(found, file)
-    elif who.kind == "form":
-        file.lines.append("# It has a form only: see the role proxy for what must not pass it.")
-        why = "with hpb_proxy_container: in Docker it does not reach 127.0.0.1. hpb_proxy_address for one elsewhere"
-        file.ask("hpb_proxy_network", "npm_default", why)
     elif who.kind:
         file.say("hpb_proxy", who.kind, "the role proxy writes a file for it")
+    elif not found.all_in_one:
+        file.lines += [
+            "# The role proxy writes files for nginx, Apache, Caddy, HAProxy and Traefik. Where that proxy takes none",
+            "# (Nginx Proxy Manager, a NAS, a tunnel), say hpb_proxy: form in the place of traefik_enabled.",
+        ]
     if "hpb_signaling_port" in ports:
         file.say("hpb_signaling_port", ports["hpb_signaling_port"], "where that proxy finds the signaling server")
-    if who.kind not in ("", "traefik_labels", "form") and "/etc/" not in found.routes[0].place:
+    if who.kind not in ("", "traefik_labels") and "/etc/" not in found.routes[0].place:
         file.ask(
             "hpb_proxy_network", "proxy", "with hpb_proxy_container, only if that proxy runs in Docker on this host"
         )
+
+
+def _before_our_traefik(found: Installation, who: Front, file: _Lines, port: int) -> None:
+    """Say where a proxy that is only a form is, and where it finds our own Traefik."""
+    why = who.why[:1].upper() + who.why[1:]
+    file.lines += [
+        f"# {why} {who.then}. It takes no file: it passes the",
+        "# whole name on to our own Traefik, which keeps shut what is private. The run says what to enter there.",
+    ]
+    file.say("hpb_proxy", _proxy.FORM)
+    file.say("hpb_proxy_port", port, "our Traefik for it; never enter the port of the signaling server itself")
+    file.words.changed.append(
+        f"{why} takes no file: it passes the whole name on to our own Traefik at port {port} (hpb_proxy: form, "
+        f"hpb_proxy_port), which keeps shut what is private. The playbook site prints what to enter there."
+    )
+    service = found.service("form")
+    if service is not None and service.on_host_network:
+        return
+    if service is not None and service.networks:
+        known = found.networks.get(service.networks[0]) or {}
+        external = service.networks[0] if known.get("external") else f"{found.project.called}_{service.networks[0]}"
+        file.say("hpb_proxy_network", known.get("name") or external)
+        container = service.container_name or f"{found.project.called}-{service.name}-1"
+        file.say("hpb_proxy_container", container, "as compose calls it; a fixed address there outlives its restarts")
+    elif who.name in _FORMS.values():
+        why = "with hpb_proxy_container: in Docker it does not reach 127.0.0.1. hpb_proxy_address for one elsewhere"
+        file.ask("hpb_proxy_network", "npm_default", why)
+    else:
+        file.ask("hpb_proxy_address", "192.0.2.20", "only if that proxy is no part of this host")
 
 
 def _docker_traefik(found: Installation, file: _Lines) -> None:
@@ -281,6 +398,10 @@ def _public_address(found: Installation, file: _Lines) -> None:
         private = told and all(map(_is_address, told))
         what = "was told a private address" if private else "found its address by itself"
         file.ask("hpb_public_ip", "192.0.2.10", f"only if this host is behind NAT; the old TURN server {what}")
+
+
+def _and(things: Sequence[str]) -> str:
+    return " and ".join([", ".join(things[:-1]), things[-1]] if things[1:] else things)
 
 
 def _is_address(text: str) -> bool:

@@ -196,6 +196,7 @@ def test_the_installation_as_people_have_it():
         "eturnal": "",
         "nats": "nats",
         "proxy": "",
+        "form": "",
     }
     assert [(one.name, one.urls, one.secret, one.session_limit) for one in found.backends] == [
         ("NC", ["https://nc.example.org"], SECRETS["NC"], 15),
@@ -357,6 +358,8 @@ def test_the_inventory_of_the_installation_as_people_have_it():
         "ansible_host": "hpb1",
         "hpb_domain": "talk.example.org",
         "hpb_turn_domain": "turn.example.org",
+        # Its coturn is called coturn.
+        "hpb_container_prefix": "hpb-",
         "traefik_enabled": False,
         "hpb_proxy": "traefik_labels",
         "hpb_proxy_resolver": "letsencryptresolver",
@@ -464,6 +467,132 @@ def test_settings_of_the_backend(edits, wanted, absent):
     assert yaml.safe_load(settings)
     assert [text for text in wanted if text not in settings] == []
     assert [text for text in absent if text in settings] == []
+
+
+FIXED = "    container_name: coturn\n"
+NPM = "  {name}:\n    image: {image}\n    ports: ['80:80', '443:443']\n{more}"
+
+
+@pytest.mark.parametrize(
+    ("edits", "prefix", "said"),
+    [
+        ([(FIXED, "")], "", ""),
+        ([(FIXED, "    container_name: hpb-coturn\n")], "", ""),
+        ([], "hpb-", "Of the old containers coturn has a name of ours. It keeps it: ours are called hpb-signalling, "),
+        (
+            [("  nats:\n", "  nats:\n    container_name: nats\n")],
+            "hpb-",
+            "Of the old containers coturn, nats have names of ours. They keep them: ours are called hpb-signalling, ",
+        ),
+        # Our Traefik runs in neither.
+        ([(FIXED, "    container_name: traefik\n")], "", ""),
+        ([(FIXED, "    container_name: traefik-previous\n")], "", ""),
+        ([(FIXED, "    container_name: traefik\n"), ("- traefik.", "- other.")], "hpb-", "containers traefik has a"),
+        (
+            [(FIXED, "    container_name: coturn-previous\n")],
+            "hpb-",
+            "Of the old containers coturn-previous has a name",
+        ),
+        ([("  nats:\n", "  nats:\n    container_name: hpb-nats\n")], "talk-", "ours are called talk-signalling, "),
+        ([("  nats:\n", "  nats:\n    container_name: hpb-janus-previous\n")], "talk-", "coturn has a name of ours."),
+        # One that is no part of the backend has its name all the same.
+        (
+            [(FIXED, ""), ("services:\n", "services:\n  queue:\n    image: alpine\n    container_name: nats\n")],
+            "hpb-",
+            "Of the old containers nats has a name of ours.",
+        ),
+    ],
+)
+def test_ours_are_called_otherwise_where_old_containers_have_their_names_and_only_there(edits, prefix, said):
+    made = adopt(edited(FILES, *(("compose.yml", *edit) for edit in edits)))
+    settings, lines = yaml.safe_load(made["group_vars"]), "\n".join(made["lines"])
+    assert settings.get("hpb_container_prefix", "") == prefix
+    assert ("hpb_container_prefix" in made["group_vars"]) == bool(prefix)
+    assert said in lines and said in made["page"].replace("\\", "")
+    assert ("of the old containers" in made["group_vars"]) == ("Of the old containers" in lines) == bool(prefix)
+    traefik = "" if "traefik_enabled" in settings else f" {prefix}traefik"
+    ours = f"docker stop {prefix}signalling {prefix}coturn {prefix}janus {prefix}nats{traefik}, and then docker compose"
+    assert f"The way back is {ours} start" in lines
+
+
+@pytest.mark.parametrize(
+    ("edits", "command", "back"),
+    [
+        ([], "docker compose stop", "docker compose start."),
+        (
+            [("services:\n", "services:\n  web: {image: alpine}\n")],
+            "docker compose stop nats janus signalling coturn",
+            "docker compose start nats janus signalling coturn.",
+        ),
+        # Such a one is known to compose by its name alone.
+        (
+            [(FIXED, "    profiles: [turn]\n")],
+            "docker compose stop nats janus signalling coturn",
+            "docker compose start nats janus signalling coturn.",
+        ),
+        (
+            [
+                (
+                    f"image: coturn/coturn\n{FIXED}    restart: unless-stopped",
+                    "image: coturn/coturn\n    restart: always",
+                )
+            ],
+            "docker update --restart unless-stopped $(docker compose ps --all --quiet coturn) && docker compose stop",
+            "docker compose start.",
+        ),
+        (
+            [(FIXED, "    deploy: {restart_policy: {condition: any}}\n")],
+            "docker update --restart unless-stopped $(docker compose ps --all --quiet coturn) && docker compose stop",
+            "docker compose start.",
+        ),
+    ],
+)
+def test_old_containers_are_stopped_for_good_and_not_removed(edits, command, back):
+    made = adopt(edited(FILES, *(("compose.yml", *edit) for edit in edits)))
+    number = made["lines"].index(f"     cd /srv/talk && {command}")
+    sentence = made["lines"][number - 1]
+    assert "Stop the old containers on hpb1, and do not remove them (no down, no rm)." in sentence
+    assert sentence.endswith(f" {back}")
+    assert ("comes back with Docker or a reboot" in sentence) == ("docker update" in command)
+
+
+@pytest.mark.parametrize(
+    ("image", "more", "wanted", "name"),
+    [
+        (
+            "jc21/nginx-proxy-manager:2",
+            "    networks: [proxy]\n    container_name: npm\n",
+            {"hpb_proxy_network": "talk_proxy", "hpb_proxy_container": "npm"},
+            "Nginx Proxy Manager",
+        ),
+        (
+            "docker.io/zoraxydocker/zoraxy:v3.2",
+            "",
+            {"hpb_proxy_network": "talk_default", "hpb_proxy_container": "talk-front-1"},
+            "Zoraxy",
+        ),
+        ("zoeyvid/npmplus", "    network_mode: host\n", {}, "NPMplus"),
+        (
+            "cloudflare/cloudflared",
+            "",
+            {"hpb_proxy_network": "talk_default", "hpb_proxy_container": "talk-front-1"},
+            "Cloudflare Tunnel",
+        ),
+    ],
+)
+def test_a_form_in_the_compose_file_stays_and_passes_everything_to_our_traefik(image, more, wanted, name):
+    front = NPM.format(name="front", image=image, more=more)
+    edits = [("services:\n", f"services:\n{front}"), ("- traefik.", "- other.")]
+    made = adopt(edited(FILES, *(("compose.yml", *edit) for edit in edits)))
+    settings = yaml.safe_load(made["group_vars"])
+    found = {key: value for key, value in settings.items() if "proxy" in key or key == "traefik_enabled"}
+    assert found == {"hpb_proxy": "form", "hpb_proxy_port": 8084, **wanted}
+    said = "\n".join(made["lines"])
+    assert f"{name} (service front) takes no file: it passes the whole name on to our own Traefik at port 8084" in said
+    assert f"Enter into {name} what that run prints at its end, in the place of what leads to the old server" in said
+    # It serves others, too.
+    assert "     cd /srv/talk && docker compose stop nats janus signalling coturn" in made["lines"]
+    assert f"left alone: front ({image})." in said
 
 
 def test_a_copy_on_the_controller_says_nothing_of_the_way_to_the_host():

@@ -86,13 +86,18 @@ def test_an_installation_becomes_an_inventory(bed: Bed) -> None:
     assert code == 0, output[-3000:]
     assert f"Wrote {bed.folder}/inventory" in output
     assert "  16. too many are believed as proxies (172.17.0.0/12, which means 172.16.0.0/12; 192.168.0.0/16;" in output
-    assert f"     cd {bed.old} && docker compose down" in output
+    assert f"     cd {bed.old} && docker compose stop" in output
     assert bed.state() == before
 
     folder, vault = bed.folder / "inventory", bed.folder / "inventory-secrets.vault"
     written = {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*.*")}
     assert set(written) == {"hosts.yml", "group_vars/hpb.yml", "ADOPTED.md"}
     assert [value for value in SECRETS.values() if any(value in text for text in written.values())] == []
+    # The old coturn is called coturn, and keeps that name.
+    said = "of the old containers coturn keeps its name; ours: hpb-signalling, ..."
+    assert f"\nhpb_container_prefix: hpb- # {said}\n" in written["group_vars/hpb.yml"]
+    back = "docker stop hpb-signalling hpb-coturn hpb-janus hpb-nats, and then docker compose start."
+    assert f"The way back is {back}\n" in written["ADOPTED.md"]
     assert written["ADOPTED.md"].startswith(f"# Adopted from `{bed.old}`\n")
     assert stat.S_IMODE(vault.stat().st_mode) == 0o600
     secrets = json.loads(VaultLib([("default", VaultSecret(PASSWORD.encode()))]).decrypt(vault.read_bytes()))
@@ -172,30 +177,35 @@ def test_no_vault_password_and_what_is_no_installation(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "path", "instances", "said"),
+    ("files", "path", "instances", "said", "proxy"),
     [
         (
             adopt_field.AIO_TALK,
             "home/me/docker",
             {"cloud_example_net": "signal two", "cloud_example_org": "signal one"},
             "cloud_example_net had https://signal2.example.org and TURN at signal2.example.org:3479;",
+            {"hpb_proxy": "form", "hpb_proxy_port": 8181},
         ),
         (
             adopt_field.NATIVE,
             "etc/nextcloud-spreed-signaling",
             {"nextcloud_backend_0": "cloud", "nextcloud_backend_1": "school"},
             "hpb_turn_tls_port: 3478 was left out: hpb_turn_tls_port is 3478, expected a port of its own,",
+            {"hpb_proxy": "nginx", "traefik_enabled": False},
         ),
         (
             adopt_field.PORTAINER,
             "var/lib/docker/volumes/portainer_data/_data/compose",
             {"office": "stack nc"},
             "v2/docker-compose.yml uses TZ, which no file that was read sets: it was taken as empty.",
+            {"hpb_proxy": "caddy", "traefik_enabled": False},
         ),
     ],
     ids=["aio-talk", "packages", "portainer"],
 )
-def test_what_people_have_becomes_an_inventory_that_the_other_playbooks_take(tmp_path, files, path, instances, said):
+def test_what_people_have_becomes_an_inventory_that_the_other_playbooks_take(
+    tmp_path, files, path, instances, said, proxy
+):
     bed = Bed(tmp_path)
     (tmp_path / "local.json").write_text(json.dumps({"all": {"hosts": {"localhost": LOCAL}}}), encoding="utf-8")
     adopt_field.written(tmp_path / "host", files)
@@ -206,6 +216,11 @@ def test_what_people_have_becomes_an_inventory_that_the_other_playbooks_take(tmp
     secrets = json.loads(VaultLib([("default", VaultSecret(PASSWORD.encode()))]).decrypt(vault.read_bytes()))
     assert {name: entry["backend"] for name, entry in secrets["instances"].items()} == {
         name: FIELD_SECRETS[which] for name, which in instances.items()
+    }
+    settings = yaml.safe_load((bed.folder / "inventory/group_vars/hpb.yml").read_text(encoding="utf-8"))
+    assert {name: settings.get(name) for name in ("hpb_proxy", "hpb_proxy_port", "traefik_enabled")} == {
+        **dict.fromkeys(("hpb_proxy", "hpb_proxy_port", "traefik_enabled")),
+        **proxy,
     }
     # What is to be filled in is said beside; then the checks of the inventory have nothing to say.
     document = yaml.safe_load((bed.folder / "inventory/hosts.yml").read_text(encoding="utf-8"))

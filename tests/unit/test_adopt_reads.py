@@ -69,16 +69,17 @@ def valid(made):
         for host, values in group["hosts"].items():
             assert host not in groups["hpb"]
             hostvars[host] = {**(values or {}), **(group.get("vars") or {})}
-    own = settings.get("traefik_enabled", True)
+    kind, traefik = settings.get("hpb_proxy", ""), settings.get("traefik_enabled", True)
+    own, form = traefik and kind != "form", settings["hpb_proxy_port"] if kind == "form" else 0
     used = {
-        **{"profile": "host", "own": own, "turn_443": "", "turn_proxy": 3480, "form": 0, "relay_443": 1000},
+        **{"profile": "host", "own": own, "turn_443": "", "turn_proxy": 3480, "form": form, "relay_443": 1000},
         **{"nats": 4222, "nats_monitor": 8222, "janus": 8188, "ping": 8083},
         **{"media": [20000, 29999], "relay": [61000, 65535], "turn": settings.get("hpb_turn_port", 3478)},
         **{"turn_tls": settings.get("hpb_turn_tls_port", 0), "signaling": settings.get("hpb_signaling_port", 8080)},
     }
     assert _ports.problems(used) == []
     proxy = {
-        **{"profile": "host", "own": own, "kind": settings.get("hpb_proxy", ""), "path": settings.get("hpb_path", "")},
+        **{"profile": "host", "own": traefik, "kind": kind, "path": settings.get("hpb_path", ""), "form_port": form},
         **{"address": "127.0.0.1", "listen": "127.0.0.1", "port": used["signaling"], "tls": "acme" if own else "proxy"},
         **{"network": settings.get("hpb_proxy_network", ""), "container": settings.get("hpb_proxy_network", "")},
         **{"entry_point": "websecure", "resolver": "", "turn_tls_port": used["turn_tls"], "turn_443": ""},
@@ -107,8 +108,8 @@ def test_two_containers_with_everything_in_them_become_one_backend_with_two_next
     assert settings == {
         "hpb_domain": "signal1.example.org",
         "hpb_turn_domain": "signal1.example.org",
-        "traefik_enabled": False,
-        "hpb_signaling_port": 8181,
+        "hpb_proxy": "form",
+        "hpb_proxy_port": 8181,
         "signalling_stream_bitrate": 2097152,
     }
     assert [(one["id"], one["url"], one["stream_bitrate"]) for one in instances] == [
@@ -130,8 +131,10 @@ def test_two_containers_with_everything_in_them_become_one_backend_with_two_next
         "The TURN server is eturnal (nc-talk-2, nc-talk-1); here it is coturn, which takes the same credentials",
         "The servers have 2 internal secrets, of which the first was taken: a recording server or SIP bridge that has",
         "The service recording is a recording server, which is left alone: it needs the internal secret, and the",
-        "cd /home/me/docker/hpb && docker compose rm --stop --force nc-talk-2 nc-talk-1",
-        "The way back is docker compose up -d nc-talk-2 nc-talk-1, after our containers were stopped.",
+        "cd /home/me/docker/hpb && docker compose stop nc-talk-2 nc-talk-1",
+        "The way back is docker stop signalling coturn janus nats traefik, and then docker compose start nc-talk-2 nc-",
+        "Nginx Proxy Manager (file npm/data/nginx/proxy_host/3.conf) takes no file: it passes the whole name on to our",
+        "Enter into Nginx Proxy Manager what that run prints at its end, in the place of what leads to the old server",
     ):
         assert sentence in said
 
@@ -142,6 +145,41 @@ def test_without_its_proxy_the_path_is_asked_for():
     assert valid(made)[0]["hpb_signaling_port"] == 8181
     assert "# FILL IN: only if the Nextclouds have it under a path (occ talk:signaling:list)" in made["group_vars"]
     assert "# hpb_path: /standalone-signaling\n" in made["group_vars"]
+
+
+# What stands beside, the directory, the port that is published: what is written, and what it is called.
+FORMS = [
+    ({}, "/volume1/docker/hpb", 8181, {"hpb_proxy": "form", "hpb_proxy_port": 8181}, "The panel of this NAS"),
+    ({}, "/share/Container/hpb", 8181, {"hpb_proxy": "form", "hpb_proxy_port": 8181}, "The panel of this NAS"),
+    ({}, "/mnt/user/appdata/hpb", 80, {"hpb_proxy": "form", "hpb_proxy_port": 80}, "The panel of this NAS"),
+    # That of the signaling server itself.
+    ({}, "/volume1/docker/hpb", 8080, {"hpb_proxy": "form", "hpb_proxy_port": 8084}, "The panel of this NAS"),
+    ({}, "/srv/volume1/hpb", 8181, {"traefik_enabled": False, "hpb_signaling_port": 8181}, ""),
+    (
+        {"zoraxy/compose.yml": "services:\n  z: {image: 'zoraxydocker/zoraxy:latest', ports: ['443:443']}\n"},
+        *("/srv/talk", 8181, {"hpb_proxy": "form", "hpb_proxy_port": 8181}, "Zoraxy (file zoraxy/compose.yml)"),
+    ),
+    (
+        {"zoraxy/compose.yml": "services:\n  # z: {image: 'zoraxydocker/zoraxy:latest'}\n  y: {image: nginx}\n"},
+        *("/srv/talk", 8181, {"traefik_enabled": False, "hpb_signaling_port": 8181}, ""),
+    ),
+]
+
+
+@pytest.mark.parametrize(("beside", "path", "port", "wanted", "name"), FORMS)
+def test_before_a_proxy_that_is_only_a_form_our_own_traefik_stays(beside, path, port, wanted, name):
+    network = f'ports: ["3478:3478/tcp", "3478:3478/udp", "{port}:8081"]'
+    made = adopt({"hpb/compose.yml": ONE_AIO.format(**{**AIO_VALUES, "network": network}), **beside}, path)
+    settings, _instances = valid(made)
+    assert {key: value for key, value in settings.items() if "TURN" not in key and key[:6] != "hpb_tu"} == {
+        "hpb_domain": "signal.example.org",
+        **wanted,
+    }
+    said, number = "\n".join(made["lines"]), wanted.get("hpb_proxy_port")
+    sentence = f"{name} takes no file: it passes the whole name on to our own Traefik at port {number} (hpb_proxy: form"
+    assert (sentence in said) == ("takes no file" in said) == bool(name)
+    # Where no file tells what serves the name, the way to this is said.
+    assert ("say hpb_proxy: form in the place of traefik_enabled" in made["group_vars"]) == (not name)
 
 
 ONE_AIO = """\
@@ -229,9 +267,9 @@ def test_containers_in_several_compose_files_of_one_directory_or_of_several():
         assert [one["id"] for one in instances] == ["cloud", "files"]
         stops = [line.strip() for line in made["lines"] if "docker compose" in line and line.startswith("     ")]
         assert stops == (
-            ["cd /srv/talk && docker compose -f hpb-one.yml down", "cd /srv/talk && docker compose -f hpb-two.yml down"]
+            ["cd /srv/talk && docker compose -f hpb-one.yml stop", "cd /srv/talk && docker compose -f hpb-two.yml stop"]
             if "/" not in names[0]
-            else ["cd /srv/talk/one && docker compose down", "cd /srv/talk/two && docker compose down"]
+            else ["cd /srv/talk/one && docker compose stop", "cd /srv/talk/two && docker compose stop"]
         )
 
 
@@ -307,7 +345,7 @@ services:
         {"hpb_turn_domain": "cloud.example.org", "traefik_enabled": False},
         ["cloud"],
     )
-    assert "     cd /srv/talk && docker compose rm --stop --force nextcloud-aio-talk" in made["lines"]
+    assert "     cd /srv/talk && docker compose stop nextcloud-aio-talk" in made["lines"]
     assert any("Set TALK_ENABLED and REMOVE_DISABLED_APPS to no in its .env before." in line for line in made["lines"])
     assert any("No part of the backend, and left alone: nextcloud-aio-nextcloud (" in line for line in made["lines"])
 
@@ -432,7 +470,7 @@ def test_a_stack_of_portainer_in_its_last_version(path):
     assert "# hpb_public_ip: 203.0.113.4\n" in made["group_vars"]
     said = "\n".join(made["lines"])
     assert (
-        "In Portainer on hpb1 stop the containers of relay, hpb, bus, media, or their stack where it has nothing"
+        "In Portainer on hpb1 stop the containers of relay, hpb, bus, media, not their stack: stopping that removes"
         in said
     )
     assert "No part of the backend, and left alone: watchtower (containrrr/watchtower)." in said
@@ -581,7 +619,7 @@ def test_a_compose_file_of_another_name_can_be_named():
     }
     made = adopt(files, entry="other.yml")
     assert [one["id"] for one in valid(made)[1]] == ["nc"]
-    assert "     cd /srv/talk && docker compose -f other.yml down" in made["lines"]
+    assert "     cd /srv/talk && docker compose -f other.yml stop" in made["lines"]
 
 
 @pytest.mark.parametrize(
@@ -667,6 +705,8 @@ def test_none_that_can_be_taken_over_says_why_with_what_was_noticed():
         ("natsio/prometheus-nats-exporter", ""),
         ("natsio/nats-box", ""),
         ("traefik:v3", "proxy"),
+        ("jc21/nginx-proxy-manager:latest", "form"),
+        ("zoraxydocker/zoraxy", "form"),
         ("nginx", ""),
         ("tecnativa/docker-socket-proxy", ""),
         ("mariadb", ""),
