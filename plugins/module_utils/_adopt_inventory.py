@@ -426,7 +426,8 @@ def _steps(
         ),
         (
             f"Look. All that this may complain of in the end is ports that the old "
-            f"{'programs' if found[0].native else 'containers'} hold.",
+            f"{'programs' if found[0].native else 'containers'} hold. What it proposes for these is for those who keep "
+            f"what holds them.",
             f"{playbook}.site --check --diff",
         ),
         (

@@ -237,7 +237,7 @@ def _path(found: Installation, who: Front, file: _Lines) -> None:
         )
     if path and _PATH.fullmatch(path):
         file.say("hpb_path", path, "the name serves something else, too")
-    elif path or (not who.own and not who.kind):
+    elif path or (not who.own and (not who.kind or who.form and not found.routes)):
         file.ask(
             "hpb_path",
             path if path and _PATH.fullmatch(path) else "/standalone-signaling",
@@ -284,7 +284,7 @@ def _form_elsewhere(found: Installation) -> Front | None:
             for image in re.findall(r"(?m)^[^#\n]*\bimage[\"']?:\s*[\"']?([^\s\"',}]+)", text):
                 if _form_name(image):
                     return _form(_form_name(image), f" (file {found.files.shown(place)})")
-    return _form("the panel of this NAS") if _NAS.match(found.path) else None
+    return _form("the panel of this NAS", ", as its directory tells,") if _NAS.match(found.path) else None
 
 
 def _who_serves(found: Installation, who: Front, file: _Lines, ports: dict[str, int]) -> None:

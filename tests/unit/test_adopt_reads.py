@@ -149,11 +149,35 @@ def test_without_its_proxy_the_path_is_asked_for():
 
 # What stands beside, the directory, the port that is published: what is written, and what it is called.
 FORMS = [
-    ({}, "/volume1/docker/hpb", 8181, {"hpb_proxy": "form", "hpb_proxy_port": 8181}, "The panel of this NAS"),
-    ({}, "/share/Container/hpb", 8181, {"hpb_proxy": "form", "hpb_proxy_port": 8181}, "The panel of this NAS"),
-    ({}, "/mnt/user/appdata/hpb", 80, {"hpb_proxy": "form", "hpb_proxy_port": 80}, "The panel of this NAS"),
+    (
+        {},
+        "/volume1/docker/hpb",
+        8181,
+        {"hpb_proxy": "form", "hpb_proxy_port": 8181},
+        "The panel of this NAS, as its directory tells,",
+    ),
+    (
+        {},
+        "/share/Container/hpb",
+        8181,
+        {"hpb_proxy": "form", "hpb_proxy_port": 8181},
+        "The panel of this NAS, as its directory tells,",
+    ),
+    (
+        {},
+        "/mnt/user/appdata/hpb",
+        80,
+        {"hpb_proxy": "form", "hpb_proxy_port": 80},
+        "The panel of this NAS, as its directory tells,",
+    ),
     # That of the signaling server itself.
-    ({}, "/volume1/docker/hpb", 8080, {"hpb_proxy": "form", "hpb_proxy_port": 8084}, "The panel of this NAS"),
+    (
+        {},
+        "/volume1/docker/hpb",
+        8080,
+        {"hpb_proxy": "form", "hpb_proxy_port": 8084},
+        "The panel of this NAS, as its directory tells,",
+    ),
     ({}, "/srv/volume1/hpb", 8181, {"traefik_enabled": False, "hpb_signaling_port": 8181}, ""),
     (
         {"zoraxy/compose.yml": "services:\n  z: {image: 'zoraxydocker/zoraxy:latest', ports: ['443:443']}\n"},
@@ -178,6 +202,7 @@ def test_before_a_proxy_that_is_only_a_form_our_own_traefik_stays(beside, path, 
     said, number = "\n".join(made["lines"]), wanted.get("hpb_proxy_port")
     sentence = f"{name} takes no file: it passes the whole name on to our own Traefik at port {number} (hpb_proxy: form"
     assert (sentence in said) == ("takes no file" in said) == bool(name)
+    assert "# hpb_path: /standalone-signaling\n" in made["group_vars"]
     # Where no file tells what serves the name, the way to this is said.
     assert ("say hpb_proxy: form in the place of traefik_enabled" in made["group_vars"]) == (not name)
 

@@ -11,7 +11,8 @@ import subprocess
 import pytest
 
 NAME = os.environ.get("HPB_TEST_ENVIRONMENT") or "adopt"
-SERVICES = ["nats", "janus", "coturn", "signalling", "traefik"]
+# Ours, and the old ones that have their names.
+SERVICES = ["hpb-nats", "hpb-janus", "hpb-coturn", "hpb-signalling", "hpb-traefik", "coturn", "signalling", "traefik"]
 
 
 @pytest.hookimpl(hookwrapper=True)
