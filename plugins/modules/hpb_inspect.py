@@ -249,6 +249,7 @@ FILTERS = {
     "iptables-legacy-save": ["-c"],
     "ip6tables-legacy-save": ["-c"],
 }
+NOBODY = "65534"
 # Lines of a log among which those that tell of trouble are looked for.
 LOG_LINES = 300
 
@@ -279,8 +280,9 @@ class Look:
         given = module.params["addresses"] or {}
         self.addresses = {name: given.get(name) or _evidence.LOOPBACK for name in ASKED}
         self.docker = module.get_bin_path("docker")
-        # The id of the signaling server's container.
-        self.server = ""
+        self.enter = module.get_bin_path("nsenter", required=True)
+        # The id of the signaling server's container, and its process.
+        self.server, self.process = "", 0
 
     def engine_error(self) -> str:
         """Return why Docker does not answer, "" when it does."""
@@ -297,7 +299,8 @@ class Look:
         except _reload.ReloadError:
             ours = {}
         found = _evidence.containers(ours, self.module.params["containers"])
-        self.server = ours.get("signalling", {}).get("Id", "")
+        server = ours.get("signalling", {})
+        self.server, self.process = server.get("Id", ""), (server.get("State") or {}).get("Pid") or 0
         for name, state in found.items():
             state["log"] = []
             if state["state"] != "missing":
@@ -403,7 +406,12 @@ class Look:
         }
 
     def inside(self, url: str, running: bool) -> dict[str, Any]:
-        """Return how a request from inside the signaling server's container ends."""
+        """Return how a request from inside the signaling server's container ends.
+
+        It is made by the programs, in the network and with the files of the container, but as a process of the host:
+        BusyBox' programs leave children behind, which nothing in the container would ever collect. After some eighty
+        looks it would be full of them (pids limit), and its health check could not start.
+        """
         if not running:
             return {
                 "kind": "not asked",
@@ -414,7 +422,8 @@ class Look:
                 "nextcloud": False,
             }
         wget = ["wget", "-S", "-T", str(self.seconds), "-O", "-", "--header", "OCS-APIRequest: true", url]
-        argv = [self.docker, "exec", self.server, "timeout", str(2 * self.seconds), *wget]
+        inside = ["--target", str(self.process), "--mount", "--net", "--setuid", NOBODY, "--setgid", NOBODY]
+        argv = [self.enter, *inside, "timeout", str(2 * self.seconds), *wget]
         return _evidence.wget_outcome(*self.module.run_command(argv))
 
     def way(self, url: str, path: str, running: bool, pins: dict[str, str]) -> tuple[dict[str, Any], _evidence.Place]:
