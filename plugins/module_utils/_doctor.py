@@ -11,6 +11,7 @@ Words of the probe are recognised by asking `_probe` for them, never by a copy o
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import ssl
 import time
@@ -46,6 +47,9 @@ CALLS = ("isolation", *DIRECT, *RELAYED)
 # Of these one that fails where the backend's own call works has a cause of its own, in Talk.
 USER = "user-"
 USER_CALLS = (f"{USER}call", f"{USER}turn")
+# Seconds between two tries of the signaling server to reach Janus, at the longest (maxReconnectInterval of its
+# mcu_janus.go, 32 s; the pauses double), and some for the try itself.
+RECONNECT_SECONDS = 40
 # Seconds that Talk lets the two clocks differ (OCA\Talk\SetupCheck\HighPerformanceBackend).
 CLOCK_SECONDS = 45
 # The probe's TURN credentials count for an hour.
@@ -487,6 +491,33 @@ def connections(case: Case) -> None:
         mend = case.on_host(f"docker restart {case.called('signalling')}")
         seen = [case.log("signalling")]
         case.found("janus-lost", case.failed(*AFTER["janus"]), why, mend, seen, instance=ALL, step=SERVER, what="Janus")
+
+
+def janus_back(case: Case) -> None:
+    """Janus was started after the signaling server and a moment ago: that comes back to it after a pause of its own."""
+    janus, server = (_moment(case.container(name).get("started_at")) for name in ("janus", "signalling"))
+    began = case.context.get("time") or case.inspection.get("time") or 0
+    rows = case.failed(*CALLS, *USER_CALLS)
+    # Who has come as far as media has met Janus.
+    unmet = [row for row in case.failed(*DIRECT) if "ice" not in row["figures"]]
+    if case.dark or not unmet or not janus > server or not -60 < began - janus < RECONNECT_SECONDS:
+        return
+    why = (
+        f"Janus was started {max(int(began - janus), 0)} s before this verification, and the signaling server comes "
+        f"back to it within {RECONNECT_SECONDS} s."
+    )
+    mend = f"Run {RUN}verify again in half a minute, or on {case.host}: docker restart {case.called('signalling')}"
+    place = {"instance": ALL, "step": SERVER, "what": "Janus"}
+    case.found("janus-back", rows, why, mend, [started(case, "janus")], **place)
+
+
+def _moment(time: Any) -> float:
+    """Return a time that the engine tells (RFC 3339, in UTC) in Unix seconds, 0 for none."""
+    try:
+        whole = datetime.datetime.strptime(str(time)[:19], "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
+        return 0.0
+    return whole.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 # --- clocks and certificates ---------------------------------------------------------------------------------------
@@ -1454,6 +1485,7 @@ CAUSES: tuple[Callable[[Case], None], ...] = (
     programs,
     policies,
     connections,
+    janus_back,
     clock,
     certificates,
     turn_certificate,

@@ -45,6 +45,13 @@ def steps(instance: Mapping[str, Any], turn: Mapping[str, Any]) -> list[str]:
 def unwanted(instance: Mapping[str, Any], error: Unwanted) -> Verdict:
     """Explain an answer of the Nextcloud that was not wanted."""
     url, user = instance["url"], instance["user"]
+    if error.status in (401, 403) and error.word == "no answer of Talk":
+        return failed(
+            f"{url} answers {ASKED.get(error.what, error.what)} with a page that is not Talk's ({error.status}): "
+            "something before the Nextcloud asks for a login, or keeps the controller out.",
+            "Let browsers and the controller through to /ocs/v2.php/apps/spreed/ there: whoever is in a call comes "
+            "this way.",
+        )
     if error.status == 401:
         return failed(
             f"{url} refuses the password of {user} (401).",

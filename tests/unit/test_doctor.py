@@ -10,6 +10,7 @@ a port. The other faults are the healthy record with what the fault changes in i
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import re
 import socket
@@ -176,6 +177,18 @@ def others_have_its_ports(name, process, *ports, container=""):
             scene.inspection["certificate"] = {"kind": "wrong_name", "names": ["www.example.org"], "not_after": 0}
         else:
             scene.fail_all("direct", _probe.no_description("offer", "timeout", ""))
+
+    return build
+
+
+def janus_started(after: float, before: float = 5):
+    """Janus was started so many seconds after the signaling server, and before the verification began."""
+
+    def build(scene):
+        for name, ago in (("janus", before), ("signalling", before + after)):
+            moment = datetime.datetime.fromtimestamp(scene.now - ago, datetime.timezone.utc)
+            scene.inspection["containers"][name]["started_at"] = moment.strftime("%Y-%m-%dT%H:%M:%S.%f123Z")
+        scene.fail_all("direct", _probe.no_description("offer", "client_not_found", ""))
 
     return build
 
@@ -784,6 +797,8 @@ TABLE = [
     # Those of another program of ours say nothing about this one.
     (made(others_have_its_ports("janus", "apache2", "tcp/443")), "janus-down", "all", "janus is stopped (code 0).",
      f"On {HOST}: docker start janus"),
+    (made(janus_started(600)), "janus-back", "all", "Janus was started 5 s before this verification, and the signaling "
+     "server comes back to it within 40 s.", "verify again in half a minute, or on talk.example.org: docker restart"),
     (made(crash_loop), "coturn-down", "all", "ends again and again right after its start (code 255)", "its log says"),
     (made(coturn_for_443_stopped), "coturn443-down", "all", "coturn443 is stopped (code 1)", "docker start coturn443"),
     (made(turn_name_leads_elsewhere), "turn-address", "all",
@@ -1305,3 +1320,8 @@ def test_a_call_in_chromium_fails_for_the_reasons_of_the_probes_own():
     case = _doctor.Case({"results": rows}, {}, [], {})
     assert [row["step"] for row in case.failed("direct")] == ["direct", "browser"]
     assert [row["step"] for row in case.failed(*_doctor.CALLS)] == [row["step"] for row in rows[:-1]]
+
+
+@pytest.mark.parametrize("fault", [janus_started(600, 60), janus_started(-20)])
+def test_a_janus_that_the_server_has_had_time_for_is_no_excuse(fault):
+    assert "janus-back" not in {finding.cause for finding in made(fault)().findings()}

@@ -190,6 +190,22 @@ def test_where_we_do_not_register_only_a_login_is_our_fault(changes, cause, _rem
             "End it",
         ),
         ("settings", 404, "", "https://nc.example.org has no Talk (404).", "Enable Talk there"),
+        (
+            "settings",
+            403,
+            "no answer of Talk",
+            "https://nc.example.org answers a request for the signaling settings with a page that is not Talk's (403): "
+            "something before the Nextcloud asks for a login, or keeps the controller out.",
+            "Let browsers and the controller through",
+        ),
+        (
+            "settings",
+            401,
+            "no answer of Talk",
+            "https://nc.example.org answers a request for the signaling settings with a page that is not Talk's (401): "
+            "something before the Nextcloud asks for a login, or keeps the controller out.",
+            "/ocs/v2.php/apps/spreed/",
+        ),
         ("settings", 403, "", "alice may not use Talk in https://nc.example.org (403).", "limit to groups"),
         ("create", 403, "permissions", "alice may not make conversations in https://nc.example.org (403).", "creating"),
         ("call", 403, "", "https://nc.example.org lets alice into no call (403).", "limit starting calls"),
