@@ -194,7 +194,9 @@ class HostPath:
     def spelled(self) -> str:
         """Return how a person starts occ."""
         account = self._account or account_of(os.geteuid(), os.getegid())
-        return shlex.join(["sudo", "-u", account.name, self.php, self.occ])
+        # Where there is no sudo, whoever is root has what belongs to util-linux.
+        become = ["sudo", "-u", account.name] if shutil.which("sudo") else ["runuser", "-u", account.name, "--"]
+        return shlex.join([*become, self.php, self.occ])
 
     def run(self, arguments: list[str], stdin: str | None) -> Result:
         """Start occ, after finding out once who must run it."""

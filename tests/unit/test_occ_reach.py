@@ -768,6 +768,14 @@ def test_occ_cannot_open_what_has_no_name(tmp_path, monkeypatch, name):
         ({"command": ["ssh", "admin@nas", "occ"]}, "occ (by talk_occ_command)"),
     ],
 )
-def test_how_a_person_starts_occ(given, spelled):
+def test_how_a_person_starts_occ(given, spelled, monkeypatch):
+    monkeypatch.setattr(_occ_reach.shutil, "which", lambda program: f"/usr/bin/{program}")
     me = pwd.getpwuid(os.geteuid()).pw_name
     assert _occ_reach.reach_from({**DEFAULTS, **given}).spelled() == spelled.replace("{me}", me)
+
+
+def test_how_a_person_starts_occ_where_there_is_no_sudo(monkeypatch):
+    monkeypatch.setattr(_occ_reach.shutil, "which", lambda program: None)
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    given = {**DEFAULTS, "occ": "/srv/nc/occ", "php": "php8.3"}
+    assert _occ_reach.reach_from(given).spelled() == f"runuser -u {me} -- php8.3 /srv/nc/occ"

@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -595,7 +596,8 @@ def test_info(nextcloud):
         "all_in_one": False,
     }
     me = pwd.getpwuid(os.geteuid()).pw_name
-    assert result["occ"] == f"sudo -u {me} {nextcloud.options['php']} {nextcloud.root}/occ"
+    become = f"sudo -u {me}" if shutil.which("sudo") else f"runuser -u {me} --"
+    assert result["occ"] == f"{become} {nextcloud.options['php']} {nextcloud.root}/occ"
     assert result["talk"]["federation"] is False
     assert result["urls_found"] == ["https://nc.example.org"]
     assert (result["talk"]["installed"], result["talk"]["enabled"], result["talk"]["version"]) == (True, True, "22.0.0")
