@@ -280,7 +280,7 @@ class Look:
         given = module.params["addresses"] or {}
         self.addresses = {name: given.get(name) or _evidence.LOOPBACK for name in ASKED}
         self.docker = module.get_bin_path("docker")
-        self.enter = module.get_bin_path("nsenter", required=True)
+        self.enter = module.get_bin_path("nsenter")
         # The id of the signaling server's container, and its process.
         self.server, self.process = "", 0
 
@@ -412,7 +412,7 @@ class Look:
         BusyBox' programs leave children behind, which nothing in the container would ever collect. After some eighty
         looks it would be full of them (pids limit), and its health check could not start.
         """
-        if not running:
+        if not (running and self.enter and self.process):
             return {
                 "kind": "not asked",
                 "status": 0,

@@ -516,9 +516,16 @@ case $1 in
     test "$2" = 1d || exit 99
     case "$*" in
       *hosts) echo "127.0.0.1 localhost" ;;
-      *"wget -S"*bad.example.org*) echo "wget: bad address 'bad.example.org'" >&2; exit 1 ;;
       *) exit 99 ;;
     esac ;;
+  *) exit 99 ;;
+esac
+"""
+# Programs of the container are started as the host's processes: what they leave behind there is collected.
+NSENTER = """#!/bin/sh
+case "$*" in
+  "--target 4711 --mount --net --setuid 65534 --setgid 65534 timeout 2 wget -S "*bad.example.org*)
+    echo "wget: bad address 'bad.example.org'" >&2; exit 1 ;;
   *) exit 99 ;;
 esac
 """
@@ -533,6 +540,8 @@ def look(tmp_path):
         if docker:
             (tmp_path / "bin" / "docker").write_text(DOCKER.format(folder=tmp_path, secret=SECRET), encoding="utf-8")
             (tmp_path / "bin" / "docker").chmod(0o755)
+            (tmp_path / "bin" / "nsenter").write_text(NSENTER, encoding="utf-8")
+            (tmp_path / "bin" / "nsenter").chmod(0o755)
         given = {"domain": "talk.example.org", "base_dir": str(tmp_path / "base"), "secrets": [SECRET], "timeout": 1}
         result = module_process.run(
             "hpb_inspect", {**given, **options}, PATH=f"{tmp_path}/bin:/bin" if docker else str(tmp_path / "bin")
@@ -621,7 +630,8 @@ def test_a_server_that_does_not_close_keeps_a_look_not_for_long():
 def test_the_look_at_a_host(look, tmp_path):
     def container(name, service, base):
         config, host = {"Labels": {"nextcloud-talk.hpb": service}}, {"Binds": [f"{base}/{service}/config:/config:ro"]}
-        return {"Id": "1d", "Name": name, "State": {"Status": "running"}, "Config": config, "HostConfig": host}
+        state = {"Status": "running", "Pid": 4711}
+        return {"Id": "1d", "Name": name, "State": state, "Config": config, "HostConfig": host}
 
     ours, others = container("/hpb-signalling", "signalling", tmp_path / "base"), container("/nats", "nats", "/other")
     (tmp_path / "inspect.json").write_text(json.dumps([ours, {**others, "Id": "2d"}]), encoding="utf-8")
