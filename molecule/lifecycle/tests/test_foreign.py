@@ -100,7 +100,6 @@ def test_a_move_and_a_removal_touch_no_container_of_others():
         assert seen() == before
     for host in OTHERS:
         labelled = traces.run(host, "docker", "ps", "--all", "--quiet", "--filter", "label=nextcloud-talk.hpb")
-        left = traces.run(
-            host, "sh", "-c", "ls -d /opt/nextcloud-talk-hpb /etc/systemd/system/nextcloud-talk-hpb-* || true"
-        )
+        paths = "/opt/nextcloud-talk-hpb /etc/systemd/system/nextcloud-talk-hpb-*"
+        left = traces.run(host, "sh", "-c", f"for one in {paths}; do test ! -e $one || echo $one; done")
         assert (labelled.strip(), left.strip()) == ("", "")
